@@ -1,0 +1,121 @@
+"""Concurrent writes of one key: noticing that an entry moved, refusing the write, or asking a resolver.
+
+A resolver is the user's code and runs outside any transaction: the write is undone, the resolver is called, and the
+write is tried again for the version the resolver saw. If that has moved too, the resolver is asked again.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+
+from amfs.core.context import Access, Context, Resolver, Sighting, WriteContext
+from amfs.core.fields import equal
+from amfs.core.validation import CheckedPut, json_text
+from amfs.errors import ContentionError, StaleWriteError
+
+if TYPE_CHECKING:
+    from amfs.models import Entry
+    from amfs.storage.base import Slot, VersionRow
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ATTEMPTS = 10
+"""How many races a compare-and-set may lose before it gives up."""
+
+
+class Settlement(NamedTuple):
+    """The write that a resolver chose, and the version it chose it for (0: the entry was absent)."""
+
+    seq: int
+    put: CheckedPut
+
+
+class Moved(Exception):  # noqa: N818 - it is caught here, and never an error to anyone else
+    """Leaves the transaction to ask the resolver."""
+
+    def __init__(
+        self,
+        slot: Slot,
+        put: CheckedPut,
+        existing: Entry | None,
+        incoming: Entry,
+        base: Entry | None,
+        context: Context,
+    ) -> None:
+        super().__init__(slot)
+        self.slot = slot
+        self.put = put
+        self.existing = existing
+        self.incoming = incoming
+        self.base = base
+        self.settings = context.settings
+
+
+def resolving(
+    access: Access, operation: Callable[Concatenate[WriteContext, P], T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Run an operation that writes; where it meets a conflict and there is a resolver, ask it and try again."""
+    settled: dict[Slot, Settlement] = {}
+
+    def attempt(context: WriteContext) -> T:
+        return operation(replace(context, settled=settled) if settled else context, *args, **kwargs)
+
+    for _ in range(ATTEMPTS + 1):
+        try:
+            return access.write(attempt)
+        except Moved as moved:
+            settled[moved.slot] = Settlement(moved.existing.seq if moved.existing else 0, _resolve(moved))
+    raise ContentionError(f"the entry moved {ATTEMPTS} times while a resolver was asked; try again later")
+
+
+def sight(context: Context, slot: Slot, row: VersionRow | None) -> None:
+    """Remember what this handle saw of an entry (None: that it is absent)."""
+    if context.tracks:
+        context.seen[context.branch.id, slot] = Sighting(0, 0) if row is None else Sighting(row.seq, row.value_seq)
+
+
+def sight_committed(context: WriteContext, slot: Slot, row: VersionRow | None) -> None:
+    """Remember what this handle made of an entry, once it is committed."""
+    if context.tracks:
+        context.committed.append(lambda: sight(context, slot, row))
+
+
+def has_moved(context: Context, slot: Slot, row: VersionRow | None) -> bool:
+    """Return whether an entry's value is another than this handle last saw. What was never seen has not moved."""
+    seen = context.seen.get((context.branch.id, slot)) if context.tracks else None
+    if seen is None:
+        return False
+    value_seq = 0 if row is None else row.value_seq
+    if seen.value_seq == value_seq:
+        return False
+    before = context.tx.version(seen.value_seq) if seen.value_seq else None
+    if row is None or row.value is None or before is None or before.value is None:
+        return True
+    return not equal(json.loads(before.value), json.loads(row.value))
+
+
+def stale(slot: Slot, expected: int, actual: int, why: str) -> StaleWriteError:
+    """Return the error of a write that came too late."""
+    now = f"is at version {actual}" if actual else "is absent"
+    return StaleWriteError(
+        f"{slot.path}/{slot.key} {now}, {why}; read it again and decide", expected=expected, actual=actual
+    )
+
+
+def _resolve(moved: Moved) -> CheckedPut:
+    resolver = cast("Resolver", moved.settings.on_conflict)
+    arguments: tuple[Any, ...] = (moved.existing, moved.incoming, moved.put.value)
+    value = resolver(*arguments, moved.base) if _takes_base(resolver) else resolver(*arguments)
+    text = json_text(value, moved.settings.max_value_bytes, "the value that on_conflict returned")
+    return moved.put._replace(value=value, text=text)
+
+
+def _takes_base(resolver: Resolver) -> bool:
+    parameters = inspect.signature(resolver).parameters.values()
+    positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    return len(positional) > 3 or any(one.kind is one.VAR_POSITIONAL for one in parameters)

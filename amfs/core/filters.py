@@ -1,0 +1,125 @@
+"""Filters over the fields of values: equality, operators, and their combinations.
+
+``{"status": "open"}`` compares a field; ``{"score": {"$gte": 3}}`` uses operators; ``{"a": {"b": 1}}`` matches an
+object that has at least these fields; ``$and`` and ``$or`` take lists of filters. A field whose name contains dots is looked
+for under that name first, then along the path.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from amfs.core import fields
+from amfs.errors import InvalidFilterError
+
+_ORDERED: Mapping[str, Callable[[Any, Any], bool]] = {
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+    "$lt": operator.lt,
+    "$lte": operator.le,
+}
+_OPERATORS = frozenset({"$eq", "$ne", "$in", *_ORDERED})
+_COMBINERS = frozenset({"$and", "$or"})
+
+
+def check(conditions: object) -> dict[str, Any]:
+    """Return a filter, or raise InvalidFilterError saying which part is wrong."""
+    if not isinstance(conditions, dict):
+        raise InvalidFilterError(f"a filter is a dict of fields and conditions, not {conditions!r}")
+    checked = cast("dict[object, object]", conditions)
+    for name, condition in checked.items():
+        if not isinstance(name, str):
+            raise InvalidFilterError(f"a filter names fields by str, not {name!r}")
+        if name in _COMBINERS:
+            if not isinstance(condition, list) or not condition:
+                raise InvalidFilterError(f"{name} takes a list of filters, not {condition!r}")
+            for part in cast("list[object]", condition):
+                check(part)
+        elif name.startswith("$"):
+            raise InvalidFilterError(
+                f"unknown operator {name!r}; there are {', '.join(sorted(_OPERATORS | _COMBINERS))}"
+            )
+        else:
+            _check_condition(name, condition)
+    return cast("dict[str, Any]", conditions)
+
+
+def matches(value: Any, conditions: Mapping[str, Any]) -> bool:
+    """Return whether a value satisfies a checked filter."""
+    for name, condition in conditions.items():
+        if name == "$and":
+            matched = all(matches(value, part) for part in condition)
+        elif name == "$or":
+            matched = any(matches(value, part) for part in condition)
+        else:
+            matched = _satisfies(_field(value, name), condition)
+        if not matched:
+            return False
+    return True
+
+
+def _check_condition(name: str, condition: object) -> None:
+    if not isinstance(condition, dict):
+        return
+    keys = [key for key in cast("dict[str, object]", condition) if key.startswith("$")]
+    unknown = [key for key in keys if key not in _OPERATORS]
+    if unknown:
+        raise InvalidFilterError(
+            f"unknown operator {unknown[0]!r} for field {name!r}; there are {', '.join(sorted(_OPERATORS))}"
+        )
+    operand = cast("dict[str, object]", condition).get("$in", [])
+    if not isinstance(operand, list | tuple):
+        raise InvalidFilterError(f"$in takes a list, not {operand!r}")
+
+
+def _field(value: Any, name: str) -> Any:
+    if not isinstance(value, dict):
+        return fields.ABSENT
+    found = cast("dict[str, Any]", value)
+    if name in found:
+        return found[name]
+    first, dot, rest = name.partition(".")
+    return _field(found[first], rest) if dot and first in found else fields.ABSENT
+
+
+def _satisfies(found: Any, condition: Any) -> bool:
+    if not isinstance(condition, dict):
+        return _same(found, condition)
+    wanted = cast("dict[str, Any]", condition)
+    if any(name.startswith("$") for name in wanted):
+        return all(_operate(found, name, operand) for name, operand in wanted.items())
+    if not isinstance(found, dict):
+        return False
+    return all(_satisfies(_field(found, name), part) for name, part in wanted.items())
+
+
+def _operate(found: Any, name: str, operand: Any) -> bool:
+    if name == "$eq":
+        return _same(found, operand)
+    if name == "$ne":
+        return not _same(found, operand)
+    if name == "$in":
+        return any(_same(found, one) for one in operand)
+    if name in _ORDERED and _comparable(found, operand):
+        return _ORDERED[name](found, operand)
+    return False
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    """Compare as a user of filters expects: 1 equals 1.0, but neither equals True; an absent field equals None."""
+    if found is fields.ABSENT:
+        return wanted is None
+    if isinstance(found, bool) or isinstance(wanted, bool):
+        return found is wanted
+    return bool(found == wanted)
+
+
+def _comparable(one: Any, other: Any) -> bool:
+    numbers = (int, float)
+    if isinstance(one, bool) or isinstance(other, bool):
+        return False
+    return (isinstance(one, numbers) and isinstance(other, numbers)) or (
+        isinstance(one, str) and isinstance(other, str)
+    )

@@ -1,0 +1,400 @@
+"""Merging one branch into another: one transaction, all or nothing.
+
+For every entry that the source changed since the base: what the target did not change is taken over; what both changed
+to the same value gains the source's evidence; two objects merge by field; what is left is a conflict, which the
+strategy or a resolver settles, or which stops the merge before anything is written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from amfs.core import branches, diff, fields, timeline, validation
+from amfs.core.conflicts import ATTEMPTS
+from amfs.core.context import Access, Context, WriteContext, closed, find_branch
+from amfs.core.evidence import posterior
+from amfs.errors import (
+    BranchClosedError,
+    ContentionError,
+    FastForwardRefusedError,
+    InvalidInputError,
+    MergeConflictError,
+    NotSupportedError,
+)
+from amfs.models import (
+    KEEP_CONFLICT,
+    Conflict,
+    EventType,
+    MergeResult,
+    MergeStatus,
+    MergeStrategy,
+)
+from amfs.storage.base import EVENT_CODE, SHARED, MergeEdge, NewVersion, VersionRow
+
+if TYPE_CHECKING:
+    from amfs.core.diff import Comparison, Delta
+    from amfs.storage.base import BranchRow
+
+MergeResolver = Callable[[Any, Any, Any], Any]
+"""``(base, source, target) -> value``: three values (None where absent); ``KEEP_CONFLICT`` leaves the conflict."""
+
+_MERGED = EVENT_CODE[EventType.BRANCH_MERGED]
+
+Decisions = Mapping[tuple[int, int, int], str | None]
+"""What a resolver answered, by slot and the versions of both sides: JSON text, or None to keep the conflict."""
+
+
+class Request(NamedTuple):
+    """A merge that passed the gate."""
+
+    strategy: MergeStrategy
+    resolver: MergeResolver | None
+    paths: tuple[str, ...] | None
+    dry_run: bool
+    close: bool
+
+
+class Plan(NamedTuple):
+    """What a merge would do, entry by entry; the lists hold deltas, ``writes`` the version each applied one becomes."""
+
+    comparison: Comparison
+    changed: int
+    applied: list[Delta]
+    writes: list[_Write]
+    skipped: list[Delta]
+    conflicts: list[Conflict]
+    refused: bool
+
+
+class _Write(NamedTuple):
+    """A version to make on the target, all but its position; ``origin`` is the version it was taken from."""
+
+    row: VersionRow
+    origin: int | None
+
+
+class _Undecided(Exception):  # noqa: N818 - it is caught here, and never an error to anyone else
+    """Leaves the transaction to ask the resolver about conflicts it has not seen yet."""
+
+    def __init__(self, deltas: Sequence[Delta]) -> None:
+        super().__init__(len(deltas))
+        self.deltas = deltas
+
+
+def request(
+    strategy: object, resolver: MergeResolver | None, paths: Iterable[str] | None, dry_run: bool, close: bool
+) -> Request:
+    """Return a merge that passed the gate."""
+    chosen = validation.choice("strategy", strategy, MergeStrategy)
+    if chosen is MergeStrategy.MANUAL:
+        raise NotSupportedError("strategy 'manual' is not offered by this version; pass resolver= or another strategy")
+    if resolver is not None and (not callable(resolver) or chosen is not MergeStrategy.THREE_WAY):
+        raise InvalidInputError("resolver must be a function (base, source, target) -> value, with strategy three_way")
+    if isinstance(paths, str):
+        raise InvalidInputError(f"paths must be several entity paths, such as [{paths!r}], not one str")
+    checked = None if paths is None else tuple(validation.entity_path(path) for path in paths)
+    return Request(chosen, resolver, checked, dry_run, close)
+
+
+def merge_resolving(access: Access, target: str | None, wanted: Request) -> MergeResult:
+    """Merge the branch of ``access`` into a target and return what was done, or would be."""
+    source, into = access.read(_sides, target)
+    on_target = replace(access, branch=into)
+    decisions: dict[tuple[int, int, int], str | None] = {}
+    for _ in range(ATTEMPTS + 1):
+        try:
+            if wanted.dry_run:
+                return on_target.read(_preview, source, wanted, decisions)
+            return on_target.write(_merge, source, wanted, decisions)
+        except _Undecided as undecided:
+            for delta in undecided.deltas:
+                decisions[_identity(delta)] = _ask(wanted, delta)
+    raise ContentionError(f"the branches moved {ATTEMPTS} times while the resolver was asked; try again later")
+
+
+def _sides(context: Context, target: str | None) -> tuple[str, str]:
+    other = diff.target_of(context, target)
+    if other.id == context.branch.id:
+        raise InvalidInputError(f"branch {other.name!r} cannot be merged into itself")
+    return context.branch.name, other.name
+
+
+def _source(context: Context, name: str) -> BranchRow:
+    row = find_branch(context.tx, context.namespace, name)
+    if not context.tx.is_open(row.id):
+        raise BranchClosedError(
+            f"branch {name!r} is closed and cannot be merged; create a branch from it and merge that"
+        )
+    return row
+
+
+def _preview(context: Context, source: str, wanted: Request, decisions: Decisions) -> MergeResult:
+    row = _source(context, source)
+    if not context.tx.is_open(context.branch.id):
+        raise closed(context.branch)
+    return _result(context, row, wanted, _plan(context, row, wanted, decisions), None)
+
+
+def _merge(context: WriteContext, source: str, wanted: Request, decisions: Decisions) -> MergeResult:
+    row = _source(context, source)
+    plan = _plan(context, row, wanted, decisions)
+    if plan.refused:
+        result = _result(context, row, wanted, plan, None)
+        raise FastForwardRefusedError(
+            f"{context.branch.name!r} changed since it and {source!r} parted; merge with strategy three_way",
+            result,
+        )
+    if plan.conflicts:
+        result = _result(context, row, wanted, plan, None)
+        names = ", ".join(f"{one.entity_path}/{one.key}" for one in plan.conflicts[:5])
+        raise MergeConflictError(
+            f"{len(plan.conflicts)} conflicts between {source!r} and {context.branch.name!r}: {names}; "
+            "pass a strategy (source_wins, target_wins) or resolver=. Nothing was merged",
+            result,
+        )
+    result = _result(context, row, wanted, plan, _apply(context, row, wanted, plan) if plan.changed else None)
+    if wanted.close:
+        branches.close_row(context, row)
+    return result
+
+
+# --- planning --------------------------------------------------------------------------------------------------------
+
+
+def _plan(context: Context, source: BranchRow, wanted: Request, decisions: Decisions) -> Plan:
+    comparison = diff.compare(context, source, context.branch)
+    changed = [
+        delta
+        for delta in diff.deltas(context, comparison, comparison.source, comparison.target)
+        if wanted.paths is None or _under(delta.slot.path, wanted.paths)
+    ]
+    refused = bool(changed) and _refused(context, comparison, wanted)
+    plan = Plan(comparison, len(changed), [], [], [], [], refused)
+    undecided: list[Delta] = []
+    for delta in changed:
+        _decide(context, delta, wanted, decisions, plan, undecided)
+    if undecided:
+        raise _Undecided(undecided)
+    return plan
+
+
+def _decide(
+    context: Context, delta: Delta, wanted: Request, decisions: Decisions, plan: Plan, undecided: list[Delta]
+) -> None:
+    """Add one entry to what is applied, skipped or in conflict."""
+    conflict = diff.conflict_of(context, delta)
+    if conflict is None:
+        _accept(delta, _write(context, delta), plan)
+    elif wanted.strategy is MergeStrategy.SOURCE_WINS:
+        _accept(delta, _take(delta), plan)
+    elif wanted.strategy is MergeStrategy.TARGET_WINS:
+        plan.skipped.append(delta)
+    elif wanted.resolver is None:
+        plan.conflicts.append(conflict)
+    elif _identity(delta) not in decisions:
+        undecided.append(delta)
+    elif (text := decisions[_identity(delta)]) is None:
+        plan.conflicts.append(conflict)
+    else:
+        _accept(delta, _combined(context, delta, text), plan)
+
+
+def _accept(delta: Delta, write: _Write | None, plan: Plan) -> None:
+    if write is not None:
+        plan.applied.append(delta)
+        plan.writes.append(write)
+
+
+def _refused(context: Context, comparison: Comparison, wanted: Request) -> bool:
+    """Return whether a fast-forward finds values of its own on the target."""
+    if wanted.strategy is not MergeStrategy.FAST_FORWARD:
+        return False
+    theirs = diff.deltas(context, comparison, comparison.target, comparison.source)
+    return any(delta.source_changed_value for delta in theirs)
+
+
+def _write(context: Context, delta: Delta) -> _Write | None:
+    """Return the version an entry without a conflict becomes on the target, None if it stays as it is."""
+    if not delta.source_changed_value:
+        return None if delta.target_changed_value else _add_evidence(delta)
+    if not delta.target_changed_value:
+        return _take(delta)
+    if diff.same_value(delta.source, delta.target):
+        return _add_evidence(delta)
+    merged = delta.merge().value
+    if fields.equal(merged, diff.value_of(delta.target)):
+        return None
+    return _combined(context, delta, validation.json_text(merged, context.settings.max_value_bytes))
+
+
+def _take(delta: Delta) -> _Write | None:
+    """Take the source's state over: its value and all that belongs to it, or its deletion."""
+    source, target = delta.source, delta.target
+    if source is None:
+        return None if target is None else _Write(_tombstone(target), None)
+    born = source.born if target is None else target.born
+    return _Write(source._replace(version=_number(delta), born=born), source.seq)
+
+
+def _add_evidence(delta: Delta) -> _Write | None:
+    """Add to the target what the source learned about the same value since the base.
+
+    Particulars that the source changed are taken over. If the base held another value, all of the source's evidence
+    is new, and the target keeps its own particulars.
+    """
+    source, target, base = delta.source, delta.target, delta.base
+    if source is None or target is None:
+        return None
+    known = base if base is not None and diff.same_value(base, source) else None
+    if diff.particulars(target) == diff.particulars(known):
+        row = source._replace(born=target.born)
+    else:
+        before = (0.0, 0.0, 0) if known is None else (known.good, known.bad, known.outcomes)
+        row = target._replace(
+            prior=target.prior if known is None or source.prior == known.prior else source.prior,
+            good=target.good + max(source.good - before[0], 0.0),
+            bad=target.bad + max(source.bad - before[1], 0.0),
+            outcomes=target.outcomes + max(source.outcomes - before[2], 0),
+            **({} if known is None else _described(known, source, target)),
+        )
+        if (row.prior, row.good, row.bad) != (target.prior, target.good, target.bad):
+            row = row._replace(confidence=posterior(row.prior, row.good, row.bad))
+    if diff.particulars(row) == diff.particulars(target):
+        return None
+    return _Write(row._replace(version=_number(delta)), source.seq)
+
+
+def _described(base: VersionRow | None, source: VersionRow, target: VersionRow) -> dict[str, Any]:
+    """Return type, deadline and pattern refs: the source's where it changed them since the base, else the target's."""
+    names = ("memory_type", "expires", "refs")
+    return {
+        name: getattr(target if base is not None and getattr(source, name) == getattr(base, name) else source, name)
+        for name in names
+    }
+
+
+def _combined(context: Context, delta: Delta, text: str) -> _Write:
+    """Return a value of both sides: a new one, by the merging agent, as sure as the less sure side."""
+    sides = [row for row in (delta.source, delta.target) if row is not None]
+    confidence = min(row.confidence for row in sides)
+    row = sides[-1]._replace(
+        version=_number(delta), value=text, value_seq=0, author=context.agent_id, confidence=confidence,
+        prior=confidence, good=0.0, bad=0.0, outcomes=0,
+    )  # fmt: skip
+    if delta.source is not None and delta.target is not None:
+        row = row._replace(**_described(delta.base, delta.source, delta.target))
+    return _Write(row, None if delta.source is None else delta.source.seq)
+
+
+def _tombstone(row: VersionRow) -> VersionRow:
+    return row._replace(
+        version=row.version + 1,
+        live=0,
+        value=None,
+        value_seq=0,
+        good=0.0,
+        bad=0.0,
+        outcomes=0,
+        expires=None,
+        refs=None,
+    )
+
+
+def _number(delta: Delta) -> int:
+    return 1 if delta.target_newest is None else delta.target_newest.version + 1
+
+
+def _under(path: str, prefixes: Sequence[str]) -> bool:
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in prefixes)
+
+
+def _identity(delta: Delta) -> tuple[int, int, int]:
+    seqs = [0 if row is None else row.seq for row in (delta.source, delta.target)]
+    return delta.slot_id, seqs[0], seqs[1]
+
+
+def _ask(wanted: Request, delta: Delta) -> str | None:
+    assert wanted.resolver is not None, "only a merge with a resolver asks"  # noqa: S101
+    sides = [None if row is None or row.value is None else json.loads(row.value) for row in _rows(delta)]
+    answer = wanted.resolver(*sides)
+    return None if answer is KEEP_CONFLICT else validation.json_text(answer, what="the value that resolver returned")
+
+
+def _rows(delta: Delta) -> tuple[VersionRow | None, VersionRow | None, VersionRow | None]:
+    return delta.base, delta.source, delta.target
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def _apply(context: WriteContext, source: BranchRow, wanted: Request, plan: Plan) -> int:
+    """Write a plan and return the seq of its event."""
+    event = timeline.append(context, EventType.BRANCH_MERGED, _details(context, source, wanted, plan))
+    made: list[NewVersion] = []
+    for write in plan.writes:
+        seq = context.next_seq()
+        row = write.row._replace(
+            seq=seq, ts=context.now, branch=context.branch.id, agent=context.agent_id, run=context.run_row,
+            value_seq=write.row.value_seq or seq, author=write.row.author if write.row.live else context.agent_id,
+        )  # fmt: skip
+        made.append(NewVersion(row, _MERGED, event, context.group, write.origin, None))
+    context.tx.append_versions(made)
+    if wanted.paths is None:
+        context.tx.add_merge_edge(
+            MergeEdge(context.branch.id, event, source.id, plan.comparison.source.seq, context.agent_id)
+        )
+    return event
+
+
+def _details(context: Context, source: BranchRow, wanted: Request, plan: Plan) -> dict[str, Any]:
+    def figures(shared: bool) -> dict[str, Any]:
+        applied = [delta for delta in plan.applied if (delta.slot.owner == SHARED) is shared]
+        skipped = [delta for delta in plan.skipped if (delta.slot.owner == SHARED) is shared]
+        names = [f"{delta.slot.path}/{delta.slot.key}" for delta in skipped]
+        return {"merged_entries": len(applied), **({"skipped": names} if names else {})}
+
+    comparison = plan.comparison
+    details: dict[str, Any] = {
+        "source": source.name,
+        "strategy": wanted.strategy.value,
+        **figures(shared=True),
+        "base_branch": context.tx.branch_by_id(comparison.base.branch).name,
+        "base_seq": comparison.base.seq,
+        "source_seq": comparison.source.seq,
+        "target_seq": comparison.target.seq,
+    }
+    if wanted.paths is not None:
+        details["paths"] = list(wanted.paths)
+    if any(delta.slot.owner != SHARED for delta in (*plan.applied, *plan.skipped)):
+        details["private"] = figures(shared=False)
+    return details
+
+
+def _result(context: Context, source: BranchRow, wanted: Request, plan: Plan, event: int | None) -> MergeResult:
+    status = (
+        MergeStatus.REFUSED if plan.refused
+        else MergeStatus.CONFLICTS if plan.conflicts
+        else MergeStatus.UP_TO_DATE if not plan.changed
+        else MergeStatus.FAST_FORWARD if wanted.strategy is MergeStrategy.FAST_FORWARD
+        else MergeStatus.MERGED
+    )  # fmt: skip
+    comparison = plan.comparison
+    return MergeResult(
+        source=source.name,
+        target=context.branch.name,
+        strategy=wanted.strategy.value,
+        status=status,
+        merged_entries=0 if plan.refused or plan.conflicts else len(plan.applied),
+        applied=tuple(diff.to_change(context, delta) for delta in plan.applied),
+        skipped=tuple(diff.to_change(context, delta) for delta in plan.skipped),
+        conflicts=tuple(plan.conflicts),
+        base_branch=context.tx.branch_by_id(comparison.base.branch).name,
+        base_seq=comparison.base.seq,
+        source_seq=comparison.source.seq,
+        target_seq=comparison.target.seq,
+        event=event,
+        dry_run=wanted.dry_run,
+    )

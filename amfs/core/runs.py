@@ -1,0 +1,201 @@
+"""Runs and their read sets: what was read, by whom, and which of it another agent had written.
+
+A session is a run without a name. Which run a read belongs to follows the context (a ContextVar), so two runs that
+live at the same time never mix; outside any run it is the session of the handle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Self
+
+from amfs.core import timeline
+from amfs.core.validation import json_text
+from amfs.errors import RunNotFoundError, UsageError
+from amfs.models import Entry, ReadEvents
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from amfs.core.context import Access, Context, WriteContext
+    from amfs.storage.base import Transaction
+
+Scope = tuple[str, str]
+"""The database and namespace a run belongs to."""
+
+_current: ContextVar[Mapping[Scope, Run]] = ContextVar("amfs_runs", default={})  # noqa: B039 - never changed in place
+
+_SPILL = 10_000
+"""A read set of this size is saved and started anew, so that a long session does not grow without end."""
+
+
+def current(identity: str, namespace: str) -> Run | None:
+    """Return the run this context is in, for a database and namespace."""
+    return _current.get().get((identity, namespace))
+
+
+class Run:
+    """One agent invocation: use it in a ``with`` (or ``async with``) statement; what is read inside is its read set.
+
+    The read set is saved when the run ends or commits an outcome, so ``commit_outcome(run_id=...)`` works later and
+    from another process. ``attached()`` enters the run without ending it, for callbacks that come and go.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        run_id: str,
+        *,
+        save: Callable[[Run], None],
+        thread_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        scope: Scope = ("", ""),
+    ) -> None:
+        self.session_id = session_id
+        self.run_id = run_id
+        self.thread_id = thread_id
+        self.metadata: Mapping[str, Any] = dict(metadata or {})
+        self.unsaved: dict[int, int] = {}
+        self.pending: list[Entry] = []
+        self._announced: dict[tuple[str, int], object] = {}
+        self._scope = scope
+        self._save = save
+        self._outer: list[Mapping[Scope, Run]] = []
+
+    def __repr__(self) -> str:
+        return f"Run({self.run_id or self.session_id!r}, {len(self.unsaved)} reads not saved yet)"
+
+    def note(self, entry: Entry, agent: str) -> bool:
+        """Add a version to the read set and say whether it is the first sight of another agent's."""
+        self.unsaved[entry.seq] = self.unsaved.get(entry.seq, 0) + 1
+        if entry.agent_id == agent:
+            return False
+        mine = object()  # of two threads that read it at once, one announces it
+        return self._announced.setdefault((agent, entry.seq), mine) is mine
+
+    def forget(self, entries: list[Entry], agent: str) -> None:
+        """Take back the announcement of reads that could not be recorded."""
+        for entry in entries:
+            self._announced.pop((agent, entry.seq), None)
+
+    def saved(self, reads: Mapping[int, int], pending: list[Entry]) -> None:
+        """Drop from what is to be saved what has been saved; more may have been read meanwhile."""
+        for seq, count in reads.items():
+            left = self.unsaved.get(seq, 0) - count
+            if left > 0:
+                self.unsaved[seq] = left
+            else:
+                self.unsaved.pop(seq, None)
+        del self.pending[: len(pending)]
+
+    def row(self, tx: Transaction, namespace: int) -> int:
+        """Return the id under which the run is stored."""
+        metadata = json_text(self.metadata, what="metadata") if self.metadata else None
+        return tx.add_run(namespace, self.session_id, self.run_id, self.thread_id, metadata)
+
+    def end(self) -> None:
+        """Save the read set. A run that ended may be attached and ended again."""
+        if self.unsaved or self.pending:
+            self._save(self)
+
+    @contextmanager
+    def attached(self) -> Generator[Self]:
+        """Make this the current run of the context without ending it on leaving."""
+        outer = _current.get()
+        _current.set({**outer, self._scope: self})
+        try:
+            yield self
+        finally:
+            _current.set(outer)
+
+    def __enter__(self) -> Self:
+        if not self.run_id:
+            raise UsageError("a session is not entered; use mem.run()")
+        self._outer.append(_current.get())
+        _current.set({**_current.get(), self._scope: self})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _current.set(self._outer.pop())
+        self.end()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+
+def observe(context: Context, found: object) -> list[Entry]:
+    """Add what a read found to the read set and return what must be recorded as read from another agent now."""
+    run = context.run
+    if isinstance(found, Entry):
+        foreign = [found] if run.note(found, context.agent) else []
+    else:
+        foreign = [entry for entry in _entries(found) if run.note(entry, context.agent)]
+    if not foreign or context.settings.read_events is ReadEvents.SYNC:
+        return foreign
+    if context.settings.read_events is ReadEvents.BATCHED:
+        run.pending.extend(foreign)
+    return []
+
+
+def observe_writing(context: WriteContext, found: object) -> None:
+    """Add what was read inside a transaction to the read set, and record it there."""
+    foreign = observe(context, found)
+    if foreign:
+        timeline.cross_agent_reads(context, foreign)
+
+
+def record_foreign(access: Access, foreign: list[Entry], context: Context) -> None:
+    """Record reads of other agents' entries, before their values are returned."""
+    try:
+        if not access.storage.read_only:
+            access.record(timeline.cross_agent_reads, foreign)
+    except BaseException:
+        context.run.forget(foreign, context.agent)
+        raise
+
+
+def save(access: Access, run: Run) -> None:
+    """Save the read set of a run, and the read events it still holds back."""
+    if access.storage.read_only:
+        run.saved(dict(run.unsaved), list(run.pending))
+    else:
+        access.record(save_within, run)
+
+
+def save_within(context: WriteContext, run: Run) -> None:
+    """Save the read set of a run in a transaction that is open already."""
+    reads, pending = dict(run.unsaved), list(run.pending)
+    row = run.row(context.tx, context.namespace)
+    context.tx.add_reads(row, reads)
+    if pending:
+        acting, context.run_row = context.run_row, row
+        timeline.cross_agent_reads(context, pending)
+        context.run_row = acting
+    context.committed.append(lambda: run.saved(reads, pending))
+
+
+def rows_of(context: WriteContext, run_id: str) -> list[int]:
+    """Return the stored ids of a run, one per session it took part in, with what it read so far saved."""
+    for run in [run for run in context.live_runs if run.run_id == run_id]:
+        save_within(context, run)
+    rows = context.tx.runs(context.namespace, run_id)
+    if not rows:
+        raise RunNotFoundError(f"no run {run_id!r} was recorded in this namespace; a run is recorded when it ends")
+    return rows
+
+
+def _entries(found: object) -> Iterator[Entry]:
+    if isinstance(found, Entry):
+        yield found
+    elif isinstance(found, list):
+        for item in found:  # pyright: ignore[reportUnknownVariableType] - results of a batch are of many kinds
+            yield from _entries(item)  # pyright: ignore[reportUnknownArgumentType]

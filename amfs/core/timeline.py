@@ -1,0 +1,245 @@
+"""The timeline: appending events, reading them back, and how each reads as a sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from amfs.core import validation
+from amfs.core.context import Context, WriteContext, instant, microseconds
+from amfs.errors import InvalidInputError
+from amfs.models import Entry, Event, EventType, Page
+from amfs.storage.base import (
+    EVENT_CODE,
+    EVENT_TYPE,
+    MEMORY_TYPE,
+    NOBODY,
+    NOW,
+    SHARED,
+    EventRow,
+    NewEvent,
+    TimelineFilter,
+)
+
+if TYPE_CHECKING:
+    from amfs.core.validation import JsonValue
+
+EVERYONE = "*"
+"""The agent id that stands for all agents in a timeline query."""
+
+
+def append(
+    context: WriteContext,
+    event_type: EventType,
+    details: dict[str, Any],
+    *,
+    agent: int | None = None,
+    branch: int | None = None,
+) -> int:
+    """Append an event without a version and return its seq.
+
+    ``agent`` is whose timeline it stands on, if not the acting agent's own. Details under ``private`` are shown to
+    the acting agent only.
+    """
+    seq = context.next_seq()
+    owner = context.agent_id if agent is None else agent
+    context.tx.append_event(
+        NewEvent(
+            seq=seq,
+            ts=context.now,
+            branch=context.branch.id if branch is None else branch,
+            event_type=EVENT_CODE[event_type],
+            agent=owner,
+            actor=None if owner == context.agent_id else context.agent_id,
+            group=context.group,
+            run=context.run_row,
+            details=json.dumps(details, ensure_ascii=False) if details else None,
+        )
+    )
+    return seq
+
+
+def cross_agent_reads(context: WriteContext, entries: Sequence[Entry]) -> None:
+    """Record that this agent read entries of others: one event per author, on the author's timeline."""
+    by_author: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_author.setdefault(entry.agent_id, []).append(entry)
+    for author, read in by_author.items():
+        owner = context.tx.agent(author)
+        details: dict[str, Any] = {"reader_agent": context.agent, **_read_details(read[0])}
+        if len(read) > 1:
+            details["entries"] = [_read_details(entry) for entry in read]
+        append(context, EventType.CROSS_AGENT_READ, details, agent=owner)
+
+
+def record_context(context: WriteContext, label: object, summary: object, source: object) -> Event:
+    """Record something from outside memory that a run relied on."""
+    details = {
+        "label": validation.name("label", label),
+        "summary": validation.name("summary", summary, validation.MAX_VALUE_BYTES),
+    }
+    if source is not None:
+        details["source"] = validation.name("source", source, validation.MAX_VALUE_BYTES)
+    seq = append(context, EventType.CONTEXT, details)
+    return event_at(context, seq)
+
+
+def event_at(context: Context, seq: int) -> Event:
+    """Return the event at a seq that is known to exist."""
+    row = context.tx.event(seq)
+    assert row is not None, "the seq is that of an event"  # noqa: S101
+    return to_event(context, row)
+
+
+def query(
+    context: Context,
+    on_branch: bool,
+    limit: object,
+    event_type: object,
+    agent_id: object,
+    since: object,
+    until: object,
+    cursor: object,
+    messages: bool,
+) -> Page[Event]:
+    """Return a page of events, newest first."""
+    count = validation.whole("limit", limit, 1)
+    agent: int | None = context.agent_id
+    if agent_id is not None and agent_id != EVERYONE:
+        agent = context.tx.agent(validation.name("agent_id", agent_id)) or NOBODY
+    elif agent_id == EVERYONE or on_branch:
+        agent = None
+    before = validation.cursor(cursor)
+    last = resolve(context, "until", until)
+    kind = None if event_type is None else EVENT_CODE[validation.choice("event_type", event_type, EventType)]
+    rows = context.tx.timeline(
+        TimelineFilter(
+            namespace=context.namespace,
+            viewer=context.agent_id,
+            agent=agent,
+            branch=context.branch.id if on_branch else None,
+            event_type=kind,
+            messages=messages,
+            after=_since(context, since),
+            before=min(NOW if last is None else last + 1, NOW if before is None else before),
+            limit=count + 1,
+        )
+    )
+    events = [to_event(context, row) for row in rows[:count]]
+    return Page(events, str(events[-1].seq) if len(rows) > count else None)
+
+
+def resolve(context: Context, what: str, moment: object) -> int | None:
+    """Turn a seq or an aware datetime into a seq, None into None. A seq that is yet to come is refused."""
+    if moment is None:
+        return None
+    point = validation.moment(what, moment)
+    if isinstance(point, datetime):
+        return context.tx.seq_at(microseconds(point))
+    last = context.tx.last_seq()
+    if point > last:
+        raise InvalidInputError(f"{what}={point} is yet to come: the newest seq is {last}")
+    return point
+
+
+def _since(context: Context, since: object) -> int:
+    """Return the seq after which events are wanted; ``since`` itself is included."""
+    if since is None:
+        return 0
+    point = validation.moment("since", since)
+    if isinstance(point, datetime):
+        return context.tx.seq_at(microseconds(point) - 1)
+    return max(point - 1, 0)
+
+
+def since_seq(context: Context, since: object) -> int:
+    """Return the first seq that is not before ``since``."""
+    return _since(context, since) + 1
+
+
+def to_event(context: Context, row: EventRow) -> Event:
+    """Return a stored event as a model, with its details as this agent may see them."""
+    tx = context.tx
+    agent, actor = tx.agent_name(row.agent), tx.agent_name(row.agent if row.actor is None else row.actor)
+    event_type = EVENT_TYPE[row.event_type]
+    details = _details(context, row)
+    run = tx.run(row.run)
+    return Event(
+        seq=row.seq,
+        event_type=event_type,
+        agent_id=agent,
+        actor=actor,
+        branch=tx.branch_by_id(row.branch).name,
+        summary=_summary(event_type, agent, actor, details),
+        details=details,
+        group=row.group,
+        session_id=run.session,
+        run_id=run.name or None,
+        created_at=instant(row.ts),
+    )
+
+
+def _details(context: Context, row: EventRow) -> dict[str, Any]:
+    details: dict[str, JsonValue] = json.loads(row.details) if row.details else {}
+    private = details.pop("private", None)
+    if isinstance(private, dict) and context.agent_id in (row.agent, row.actor):
+        for name, more in private.items():
+            known = details.get(name)
+            if isinstance(known, int) and isinstance(more, int):
+                details[name] = known + more
+            elif isinstance(known, list) and isinstance(more, list):
+                details[name] = [*known, *more]
+            else:
+                details[name] = more
+    if row.slot is None or row.memory_type is None:
+        return details
+    return {
+        "entity_path": row.path,
+        "key": row.key,
+        "version": row.version,
+        "confidence": row.confidence,
+        "memory_type": MEMORY_TYPE[row.memory_type].value,
+        "shared": row.owner == SHARED,
+        **details,
+    }
+
+
+def _read_details(entry: Entry) -> dict[str, Any]:
+    return {
+        "entity": entry.entry_key,
+        "entity_path": entry.entity_path,
+        "key": entry.key,
+        "version": entry.version,
+        "seq": entry.seq,
+    }
+
+
+def _summary(event_type: EventType, agent: str, actor: str, details: dict[str, Any]) -> str:
+    match event_type:
+        case EventType.WRITE:
+            return f"Wrote {details['entity_path']}/{details['key']} v{details['version']}"
+        case EventType.DELETE:
+            return f"Deleted {details['entity_path']}/{details['key']} v{details['version']}"
+        case EventType.OUTCOME:
+            moved = _count(details["entries_updated"], "entry", "entries")
+            return f"Outcome {details['outcome_ref']}: {details['outcome_type']} ({moved} updated)"
+        case EventType.CROSS_AGENT_READ:
+            more = len(details.get("entries", ())) - 1
+            rest = f" and {_count(more, 'other', 'others')}" if more > 0 else ""
+            return f"{actor} read {agent}'s {details['entity']} v{details['version']}{rest}"
+        case EventType.BRANCH_CREATED:
+            return f"Created branch {details['branch']}"
+        case EventType.BRANCH_MERGED:
+            return f"Merged {details['source']}: {_count(details['merged_entries'], 'entry', 'entries')}"
+        case EventType.BRANCH_CLOSED:
+            return f"Closed branch {details['branch']}"
+        case EventType.CONTEXT:
+            return f"Noted {details['label']}: {details['summary'][:80]}"
+        case _:
+            return event_type.value.replace("_", " ").capitalize()
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"

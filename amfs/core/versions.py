@@ -1,0 +1,413 @@
+"""Entries and their versions: writing, deleting, reading, listing and comparing them.
+
+A write appends a version (the log row is its event too) and never changes one. A private entry is another slot than a
+shared one of the same path and key; an agent's own comes first.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from amfs.core import conflicts, fields, timeline, validation
+from amfs.core.context import Context, Sighting, WriteContext, instant
+from amfs.core.evidence import posterior
+from amfs.errors import AmbiguousKeyError, EntryNotFoundError, IdempotencyError
+from amfs.models import Change, DiffType, Entry, EventType, MemoryType, Page
+from amfs.storage.base import (
+    EVENT_CODE,
+    MEMORY_CODE,
+    MEMORY_TYPE,
+    NOBODY,
+    NOW,
+    SHARED,
+    ListFilter,
+    NewVersion,
+    Slot,
+    VersionRow,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from amfs.core.validation import CheckedPut
+
+_WRITE = EVENT_CODE[EventType.WRITE]
+_DELETE = EVENT_CODE[EventType.DELETE]
+_ENTRY_FIELDS = frozenset(Entry.model_fields)
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write(context: WriteContext, put: CheckedPut, details: str | None = None) -> Entry:
+    """Append a version and return it. ``details`` is JSON that the event shows besides its own."""
+    tx = context.tx
+    slot = Slot(SHARED if put.shared else context.agent_id, put.path, put.key)
+    if put.idempotency_key is not None:
+        done = tx.idempotent(context.namespace, context.agent_id, put.idempotency_key)
+        if done is not None:
+            return _repeated(context, put, slot, done)
+    slot_id = tx.add_slot(*slot)
+    newest = tx.visible(context.branch, slot_id)
+    current = _present(newest, context.now)
+    put = _settle(context, slot, put, current, newest)
+    row = _next_version(context, slot_id, put, newest, current)
+    tx.append_version(NewVersion(row, _WRITE, None, context.group, None, details))
+    if put.idempotency_key is not None:
+        tx.add_idempotent(context.namespace, context.agent_id, put.idempotency_key, row.seq)
+    conflicts.sight_committed(context, slot, row)
+    return entry(context, row, slot)
+
+
+def delete(context: WriteContext, path: str, key: str, details: str | None = None) -> bool:
+    """Append a tombstone to the entry that a read would return and say whether there was one."""
+    row, slot = find(context, path, key)
+    if row is None:
+        return False
+    if conflicts.has_moved(context, slot, row) and context.settings.on_conflict is None:
+        raise conflicts.stale(slot, 0, row.version, "and this handle saw another value")
+    tombstone = row._replace(
+        seq=context.next_seq(), ts=context.now, branch=context.branch.id, version=row.version + 1, live=0, value=None,
+        value_seq=context.seq, agent=context.agent_id, author=context.agent_id, run=context.run_row, good=0.0, bad=0.0,
+        outcomes=0, expires=None, refs=None,
+    )  # fmt: skip
+    context.tx.append_version(NewVersion(tombstone, _DELETE, None, context.group, None, details))
+    conflicts.sight_committed(context, slot, None)
+    return True
+
+
+def pending(context: Context, put: CheckedPut) -> Entry:
+    """Return a write that is not committed yet as an entry: its seq and version are 0."""
+    now = instant(context.clock())
+    return Entry(
+        entity_path=put.path, key=put.key, value=json.loads(put.text), version=0, seq=0, confidence=put.confidence,
+        branch=context.branch.name, memory_type=put.memory_type, shared=put.shared, superseded=False, deleted=False,
+        outcome_count=0, expires_at=None, pattern_refs=put.refs, agent_id=context.agent, committed_by=context.agent,
+        session_id=context.run.session_id, run_id=context.run.run_id or None, created_at=now, written_at=now,
+    )  # fmt: skip
+
+
+def _settle(
+    context: WriteContext, slot: Slot, put: CheckedPut, current: VersionRow | None, newest: VersionRow | None
+) -> CheckedPut:
+    """Refuse a write that came too late, or return what to write instead of it."""
+    actual = 0 if current is None else current.version
+    if put.expected_version is not None and put.expected_version != actual:
+        raise conflicts.stale(slot, put.expected_version, actual, f"not at version {put.expected_version} as expected")
+    settled = context.settled.get(slot)
+    if settled is not None and settled.seq == (0 if current is None else current.seq):
+        return settled.put
+    if settled is None and not conflicts.has_moved(context, slot, current):
+        return put
+    seen = context.seen.get((context.branch.id, slot), Sighting(0, 0))
+    before = context.tx.version(seen.seq) if seen.seq else None
+    if context.settings.on_conflict is None:
+        expected = 0 if before is None else before.version
+        raise conflicts.stale(slot, expected, actual, f"and this handle last saw version {expected}")
+    existing = None if current is None else entry(context, current, slot)
+    incoming = entry(context, _next_version(context, 0, put, newest, current), slot)
+    base = None if before is None else entry(context, before, slot)
+    raise conflicts.Moved(slot, put, existing, incoming, base, context)
+
+
+def _next_version(
+    context: WriteContext,
+    slot_id: int,
+    put: CheckedPut,
+    newest: VersionRow | None,
+    current: VersionRow | None,
+) -> VersionRow:
+    seq = context.next_seq()
+    repeated = current if current is not None and _holds(current, put) else None
+    good, bad, outcomes = (0.0, 0.0, 0) if repeated is None else (repeated.good, repeated.bad, repeated.outcomes)
+    return VersionRow(
+        seq=seq,
+        ts=context.now,
+        branch=context.branch.id,
+        slot=slot_id,
+        version=1 if newest is None else newest.version + 1,
+        live=1,
+        value=put.text,
+        value_seq=seq if repeated is None else repeated.value_seq,
+        agent=context.agent_id,
+        author=context.agent_id,
+        run=context.run_row,
+        confidence=posterior(put.confidence, good, bad),
+        memory_type=MEMORY_CODE[put.memory_type],
+        prior=put.confidence,
+        good=good,
+        bad=bad,
+        outcomes=outcomes,
+        born=context.now if current is None else current.born,
+        expires=None if put.ttl is None else context.now + put.ttl,
+        refs=json.dumps(put.refs, ensure_ascii=False) if put.refs else None,
+    )
+
+
+def _holds(row: VersionRow, put: CheckedPut) -> bool:
+    """Return whether a version has the value that is about to be written; equal JSON is equally long."""
+    if row.value == put.text:
+        return True
+    return row.value is not None and len(row.value) == len(put.text) and fields.equal(json.loads(row.value), put.value)
+
+
+def _repeated(context: Context, put: CheckedPut, slot: Slot, seq: int) -> Entry:
+    row = context.tx.version(seq)
+    same = row is not None and row.slot == context.tx.slot(*slot) and row.branch == context.branch.id
+    if row is None or not same or not fields.equal(json.loads(row.value or "null"), put.value):
+        raise IdempotencyError(
+            f"idempotency_key {put.idempotency_key!r} was used for another write (seq {seq}); use a fresh one"
+        )
+    return entry(context, row, slot)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def find(context: Context, path: str, key: str, upto: int = NOW) -> tuple[VersionRow | None, Slot]:
+    """Return the live version that a read sees, and its slot: the agent's own private one before the shared one."""
+    tx, agent = context.tx, context.agent_id
+    slot = Slot(SHARED, path, key)
+    slot_id = tx.slot(SHARED, path, key)
+    row: VersionRow | None = None
+    if slot_id is not None and upto == NOW:
+        row, private = tx.current(context.branch, slot_id, agent)
+    else:
+        row = None if slot_id is None else tx.visible(context.branch, slot_id, upto)
+        private = agent != NOBODY and tx.owns_private(agent)
+    if private and (own_id := tx.slot(agent, path, key)) is not None:
+        own = _present(tx.visible(context.branch, own_id, upto), _expiry(context, upto))
+        if own is not None:
+            return own, Slot(agent, path, key)
+    if row is None or (row.live and row.expires is None):
+        return (row, slot)
+    return _present(row, _expiry(context, upto)), slot
+
+
+def read(context: Context, path: object, key: object, at: object, min_confidence: object) -> Entry | None:
+    """Return what an agent reads under a path and key."""
+    least = validation.fraction("min_confidence", min_confidence)
+    upto = NOW if at is None else view_at(context, at)
+    row, slot = find(context, validation.entity_path(path), validation.key(key), upto)
+    if at is None:
+        conflicts.sight(context, slot, row)
+    if row is None or row.confidence < least:
+        return None
+    return entry(context, row, slot)
+
+
+def read_many(context: Context, keys: Sequence[object], at: object) -> list[Entry | None]:
+    """Return what an agent reads under several names."""
+    upto = NOW if at is None else view_at(context, at)
+    return [_read_named(context, validation.as_pair(one), upto) for one in keys]
+
+
+def _read_named(context: Context, named: tuple[str, str] | str, upto: int) -> Entry | None:
+    pair = joined(context, named, upto) if isinstance(named, str) else named
+    if pair is None:
+        return None
+    row, slot = find(context, *pair, upto)
+    if upto == NOW:
+        conflicts.sight(context, slot, row)
+    return None if row is None else entry(context, row, slot)
+
+
+def joined(context: Context, name: str, upto: int = NOW) -> tuple[str, str] | None:
+    """Return the path and key that a "path/key" names, None if no entry matches; two that match are refused."""
+    slots = context.tx.slots(context.tx.find_joined(name, context.agent_id)).values()
+    pairs = {(slot.path, slot.key) for slot in slots}
+    matching = sorted(pair for pair in pairs if find(context, *pair, upto)[0] is not None)
+    if len(matching) > 1:
+        raise AmbiguousKeyError(f"{name!r} matches {matching}; pass the (path, key) pair that is meant")
+    return matching[0] if matching else None
+
+
+def read_from(context: Context, agent_id: object, path: object, key: object) -> Entry | None:
+    """Return the newest version of a key that an agent authored."""
+    author = context.tx.agent(validation.name("agent_id", agent_id))
+    pair = validation.entry_key(path, key)
+    if author is None:
+        return None
+    for owner in context.owners if author == context.agent_id else (SHARED,):
+        slot_id = context.tx.slot(owner, *pair)
+        row = None if slot_id is None else context.tx.newest_by(context.branch.id, slot_id, author)
+        if row is not None and (row.expires is None or row.expires > context.clock()):
+            slot = Slot(owner, *pair)
+            newest = context.tx.visible(context.branch, row.slot)
+            return entry(context, row, slot, superseded=newest is not None and newest.seq != row.seq)
+    return None
+
+
+def list_entries(
+    context: Context,
+    path: object,
+    prefix: bool,
+    include_superseded: bool,
+    memory_type: object,
+    at: object,
+    limit: object,
+    cursor: object,
+) -> Page[Entry]:
+    """Return a page of entries, or of their versions."""
+    upto = NOW if at is None else view_at(context, at)
+    count, after = validation.limit(limit), validation.cursor(cursor)
+    kind = None if memory_type is None else MEMORY_CODE[validation.choice("memory_type", memory_type, MemoryType)]
+    which = ListFilter(
+        viewer=context.agent_id,
+        path=None if path is None else validation.entity_path(path),
+        prefix=prefix,
+        memory_type=kind,
+        now=context.clock() if upto == NOW else None,
+        after=-1 if after is None else after,
+        limit=count + 1 if count > 0 else -1,
+    )
+    if include_superseded:
+        rows = context.tx.all_versions(context.branch.id, upto, which)
+    else:
+        rows = context.tx.list(context.branch, upto, which)
+    more = 0 < count < len(rows)
+    rows = rows[:count] if more else rows
+    entries = _entries(context, rows, upto) if include_superseded else entries_of(context, rows)
+    position = None if not more else rows[-1].seq if include_superseded else rows[-1].slot
+    return Page(entries, None if position is None else str(position))
+
+
+def history(
+    context: Context, path: object, key: object, since: object, until: object, limit: object, cursor: object
+) -> Page[Entry]:
+    """Return a page of the versions of an entry, oldest first."""
+    first, last = timeline.since_seq(context, since), timeline.resolve(context, "until", until)
+    count, after = validation.limit(limit), validation.cursor(cursor) or 0
+    rows = _history(context, *validation.entry_key(path, key))
+    newest = rows[-1].seq if rows else 0
+    wanted = [row for row in rows if first <= row.seq <= (NOW if last is None else last) and row.seq > after]
+    more = 0 < count < len(wanted)
+    wanted = wanted[:count] if more else wanted
+    names = context.tx.slots({row.slot for row in wanted})
+    page = [entry(context, row, names[row.slot], superseded=row.seq != newest) for row in wanted]
+    return Page(page, str(wanted[-1].seq) if more else None)
+
+
+def compare(context: Context, path: object, key: object, old: object, new: object) -> Change:
+    """Return what changed between two versions of an entry."""
+    pair = validation.entry_key(path, key)
+    rows = _history(context, *pair)
+    if not rows:
+        raise EntryNotFoundError(f"no entry {pair[0]}/{pair[1]} on branch {context.branch.name!r}")
+    by_number = {row.version: row for row in rows}
+    later = rows[-1].version if new is None else validation.whole("new", new, 1)
+    earlier = later - 1 if old is None else validation.whole("old", old, 1)
+    for wanted in (later, earlier):
+        if wanted not in by_number and not (wanted == 0 and old is None):
+            raise EntryNotFoundError(
+                f"{pair[0]}/{pair[1]} has versions {min(by_number)} to {max(by_number)}, not {wanted}"
+            )
+    slot = context.tx.slots([rows[-1].slot])[rows[-1].slot]
+    before, after = by_number.get(earlier), by_number[later]
+    newest = rows[-1].seq
+    return change(
+        slot,
+        None if before is None else entry(context, before, slot, superseded=before.seq != newest),
+        entry(context, after, slot, superseded=after.seq != newest),
+    )
+
+
+def change(slot: Slot, base: Entry | None, source: Entry | None, target: Entry | None = None) -> Change:
+    """Return the difference between two states of an entry as a Change; deleted versions count as absent."""
+    old = fields.ABSENT if base is None or base.deleted else base.value
+    new = fields.ABSENT if source is None or source.deleted else source.value
+    kind = DiffType.ADDED if old is fields.ABSENT else DiffType.DELETED if new is fields.ABSENT else DiffType.MODIFIED
+    return Change(
+        diff_type=kind,
+        entity_path=slot.path,
+        key=slot.key,
+        base=base,
+        source=source,
+        target=target,
+        field_changes=tuple(fields.changes(old, new)),
+    )
+
+
+def view_at(context: Context, at: object) -> int:
+    """Return the bound of the view at a seq or an aware datetime."""
+    upto = timeline.resolve(context, "at", at)
+    return NOW if upto is None else upto
+
+
+def _history(context: Context, path: str, key: str) -> list[VersionRow]:
+    """Return the versions of the slot that a read sees; of one that ever had any, where none is live."""
+    found: list[VersionRow] = []
+    for owner in context.owners:
+        slot_id = context.tx.slot(owner, path, key)
+        rows = [] if slot_id is None else context.tx.history(context.branch.id, slot_id)
+        if rows and _present(rows[-1], context.clock()) is not None:
+            return rows
+        found = found or rows
+    return found
+
+
+def _present(row: VersionRow | None, now: int | None) -> VersionRow | None:
+    """Return a version if it is live and, where ``now`` is given, has not expired."""
+    if row is None or not row.live:
+        return None
+    if row.expires is not None and now is not None and row.expires <= now:
+        return None
+    return row
+
+
+def _expiry(context: Context, upto: int) -> int | None:
+    """Return the instant that decides what has expired; the past ignores expiry."""
+    return context.clock() if upto == NOW else None
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def entry(context: Context, row: VersionRow, slot: Slot, *, superseded: bool = False) -> Entry:
+    """Return a stored version as a model. It was validated when it was written, so it is not validated again."""
+    tx = context.tx
+    run = tx.run(row.run)
+    made = Entry.__new__(Entry)
+    write_attribute = object.__setattr__
+    values: dict[str, Any] = {
+        "entity_path": slot.path,
+        "key": slot.key,
+        "value": None if row.value is None else json.loads(row.value),
+        "version": row.version,
+        "seq": row.seq,
+        "confidence": row.confidence,
+        "branch": context.branch.name if row.branch == context.branch.id else tx.branch_by_id(row.branch).name,
+        "memory_type": MEMORY_TYPE[row.memory_type],
+        "shared": slot.owner == SHARED,
+        "superseded": superseded,
+        "deleted": not row.live,
+        "outcome_count": row.outcomes,
+        "expires_at": None if row.expires is None else instant(row.expires),
+        "pattern_refs": () if row.refs is None else tuple(json.loads(row.refs)),
+        "agent_id": tx.agent_name(row.author),
+        "committed_by": tx.agent_name(row.agent),
+        "session_id": run.session,
+        "run_id": run.name or None,
+        "created_at": instant(row.born),
+        "written_at": instant(row.ts),
+    }
+    write_attribute(made, "__dict__", values)
+    write_attribute(made, "__pydantic_fields_set__", set(_ENTRY_FIELDS))
+    write_attribute(made, "__pydantic_extra__", None)
+    write_attribute(made, "__pydantic_private__", None)
+    return made
+
+
+def entries_of(context: Context, rows: Sequence[VersionRow]) -> list[Entry]:
+    """Return current versions as models."""
+    names = context.tx.slots({row.slot for row in rows})
+    return [entry(context, row, names[row.slot]) for row in rows]
+
+
+def _entries(context: Context, rows: Sequence[VersionRow], upto: int) -> list[Entry]:
+    """Return versions of any age as models, marked where a newer one stands in the view."""
+    ids = {row.slot for row in rows}
+    names = context.tx.slots(ids)
+    newest = context.tx.visible_many(context.branch.id, list(ids), upto)
+    return [entry(context, row, names[row.slot], superseded=newest[row.slot].seq != row.seq) for row in rows]

@@ -1,0 +1,608 @@
+"""AgentMemory: one short method per verb. Each opens a transaction, calls the core, and returns a model."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, Self
+from weakref import WeakSet
+
+from amfs.core import (
+    batches,
+    branches,
+    conflicts,
+    diff,
+    experiments,
+    insight,
+    merge,
+    outcomes,
+    runs,
+    timeline,
+    validation,
+    versions,
+)
+from amfs.core.context import Access, Clock, Context, OutcomePolicy, Resolver, Seen, find_branch
+from amfs.core.runs import Run
+from amfs.errors import ExperimentContextLostError, HandleClosedError
+from amfs.experiment import Comparison, Experiment, Hooks, routed_branch
+from amfs.models import (
+    Branch,
+    BranchStatus,
+    Change,
+    ConflictPolicy,
+    Durability,
+    Entry,
+    Event,
+    EventType,
+    ExperimentRecord,
+    Explanation,
+    MemoryType,
+    MergeResult,
+    MergeStrategy,
+    Operation,
+    Outcome,
+    OutcomeType,
+    Page,
+    ReadEvents,
+    Stats,
+    VerifyReport,
+)
+from amfs.storage import open_storage
+from amfs.storage.base import NOBODY, BranchRow, Reader, Reading
+from amfs.transaction import MemoryTransaction
+
+__all__ = ["AgentMemory", "EntryKey", "Moment"]
+
+P = ParamSpec("P")
+
+Moment = int | datetime
+"""A point in history: the seq of an event, or an aware datetime."""
+
+EntryKey = Entry | tuple[str, str] | str
+"""An entry named as one value: an Entry, a ``(path, key)`` pair, or "path/key" where that is unambiguous."""
+
+
+class Found(NamedTuple):
+    """What a read found, and which of it must be recorded as read from another agent."""
+
+    context: Context
+    result: Any
+    foreign: list[Entry]
+
+
+class AgentMemory:
+    """The memory of one agent in one database.
+
+    Args:
+        agent_id: Who acts. Its name stands on every version and event it makes.
+        database: A path, or ``":memory:"``. Default: ``$AMFS_DATABASE``, else ``.amfs/amfs.db``. Created if missing.
+        namespace: The repository of memory, shared by the agents in it. Default: the agent's home, else "default".
+        branch: The branch to work on until ``switch_branch``.
+        session_id: The name of this handle's session. Default: a fresh one.
+        durability: ``"full"`` (an acknowledged write survives power loss) or ``"normal"`` (survives process death).
+        conflict_policy: What a write does when the entry moved since this handle last saw it.
+        on_conflict: Called in that case instead: ``(existing, incoming, value[, base]) -> value`` to write. It runs
+            outside any transaction and may use the memory.
+        read_events: When reads of other agents' entries are recorded: ``"sync"``, ``"batched"`` or ``"off"``.
+        outcome_policy: How an outcome moves confidence. Default: ``amfs.core.outcomes.beta_posterior``.
+        max_value_bytes: The size limit of one value as JSON text in UTF-8.
+        clock: Returns the time as microseconds since 1970 UTC. Default: the system's clock.
+
+    A handle may be used by several threads. Close it, or use it in a ``with`` statement.
+    """
+
+    def __init__(
+        self,
+        agent_id: str,
+        database: str | os.PathLike[str] | None = None,
+        *,
+        namespace: str | None = None,
+        branch: str = "main",
+        session_id: str | None = None,
+        durability: Durability | Literal["full", "normal"] = Durability.FULL,
+        conflict_policy: ConflictPolicy | Literal["last_write_wins", "raise"] = ConflictPolicy.LAST_WRITE_WINS,
+        on_conflict: Resolver | None = None,
+        read_events: ReadEvents | Literal["sync", "batched", "off"] = ReadEvents.SYNC,
+        outcome_policy: OutcomePolicy = outcomes.beta_posterior,
+        max_value_bytes: int = validation.MAX_VALUE_BYTES,
+        clock: Clock | None = None,
+    ) -> None:
+        self.agent_id = validation.name("agent_id", agent_id)
+        self._settings = validation.settings(conflict_policy, on_conflict, outcome_policy, read_events, max_value_bytes)
+        self._session = self._new_session(session_id)
+        self._clock: Clock = clock or _system_clock
+        self._branch = validation.branch_name(branch)
+        self._pinned: str | None = None
+        self._seen: Seen = {}
+        self._experiments: list[Experiment] = []
+        self._live_runs: WeakSet[Run] = WeakSet()
+        self._owner = self
+        self._storage = open_storage(database, validation.choice("durability", durability, Durability))
+        self._closed = False
+        try:
+            self.namespace = self._open_namespace(namespace)
+            self._on(None).look(_branch_of)
+        except BaseException:
+            self._storage.close()
+            raise
+
+    # --- entries ---------------------------------------------------------------------------------------------------
+
+    def write(
+        self,
+        entity_path: str,
+        key: str,
+        value: Any,
+        *,
+        confidence: float = 1.0,
+        memory_type: MemoryType | str = MemoryType.FACT,
+        pattern_refs: Iterable[str] = (),
+        shared: bool = True,
+        ttl: float | timedelta | None = None,
+        expected_version: int | None = None,
+        idempotency_key: str | None = None,
+        branch: str | None = None,
+    ) -> Entry:
+        """Write a new version of an entry, with its event, and return it once it is durable.
+
+        Args:
+            entity_path: What the entry is about: segments joined by ``/``.
+            key: The name of the entry under that path; any text.
+            value: Plain JSON: dict with str keys, list, str, int, float, bool or None.
+            confidence: How sure the author is, 0 to 1. Outcomes move it from there; writing an equal value again
+                keeps the evidence gathered and only changes this starting point.
+            memory_type: fact, belief, experience, procedure or message.
+            pattern_refs: Names of patterns the entry is an instance of.
+            shared: False puts it into this agent's private space, which no other agent can see.
+            ttl: Seconds (or a timedelta) after which the entry is absent.
+            expected_version: Write only if the current version has this number; 0 means that there is none.
+            idempotency_key: A second write with this key by this agent returns the first one's entry.
+            branch: Where to write instead of the current branch.
+
+        Raises:
+            InvalidInputError: The gate refused an argument; nothing was written.
+            StaleWriteError: ``expected_version`` did not match, or the policy is RAISE and the value moved.
+            BranchNotFoundError, BranchClosedError: The branch cannot be written.
+        """
+        put = validation.put(
+            self._settings.max_value_bytes, entity_path, key, value, confidence, memory_type, pattern_refs, shared,
+            ttl, expected_version, idempotency_key,
+        )  # fmt: skip
+        return conflicts.resolving(self._on(branch), versions.write, put)
+
+    def read(
+        self,
+        entity_path: str,
+        key: str,
+        *,
+        at: Moment | None = None,
+        min_confidence: float = 0.0,
+        branch: str | None = None,
+    ) -> Entry | None:
+        """Return an entry, or None if it is absent, deleted, expired or below ``min_confidence``.
+
+        The agent's own private entry comes before a shared one of the same path and key. ``at`` reads the past (a seq
+        or an aware datetime). Reading another agent's entry records one cross_agent_read per run and version.
+        """
+        return self.record(self.find(entity_path, key, at=at, min_confidence=min_confidence, branch=branch))
+
+    def find(
+        self, entity_path: str, key: str, *, at: Moment | None, min_confidence: float, branch: str | None
+    ) -> Found:
+        """Do what ``read`` does, but leave it to the caller to ``record`` what was found."""
+        return self._find(self._storage.reading(), branch, versions.read, entity_path, key, at, min_confidence)
+
+    def read_many(
+        self, keys: Iterable[EntryKey], *, at: Moment | None = None, branch: str | None = None
+    ) -> list[Entry | None]:
+        """Return several entries of one moment, in the order asked for, None where there is none."""
+        return self.record(self.find_many(keys, at=at, branch=branch))
+
+    def find_many(self, keys: Iterable[EntryKey], *, at: Moment | None, branch: str | None) -> Found:
+        """Do what ``read_many`` does, but leave it to the caller to ``record`` what was found."""
+        return self._find(self._storage.snapshot(), branch, versions.read_many, list(keys), at)
+
+    def read_from(self, agent_id: str, entity_path: str, key: str, *, branch: str | None = None) -> Entry | None:
+        """Return the newest version of a key that one agent authored, even if another has written since."""
+        return self.record(self.find_from(agent_id, entity_path, key, branch=branch))
+
+    def find_from(self, agent_id: str, entity_path: str, key: str, *, branch: str | None) -> Found:
+        """Do what ``read_from`` does, but leave it to the caller to ``record`` what was found."""
+        return self._find(self._storage.snapshot(), branch, versions.read_from, agent_id, entity_path, key)
+
+    def list(
+        self,
+        entity_path: str | None = None,
+        *,
+        prefix: bool = False,
+        include_superseded: bool = False,
+        memory_type: MemoryType | str | None = None,
+        at: Moment | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        branch: str | None = None,
+    ) -> Page[Entry]:
+        """Return the live entries of a path, or of everything, in the order in which they were first written.
+
+        ``prefix=True`` takes the paths below as well, by whole segments. ``include_superseded=True`` returns every
+        version instead, oldest first, deletions included. Messages are left out unless ``memory_type="message"``.
+        Listing is inspection: it records no reads.
+        """
+        return self._on(branch).read(
+            versions.list_entries, entity_path, prefix, include_superseded, memory_type, at, limit, cursor
+        )
+
+    def history(
+        self,
+        entity_path: str,
+        key: str,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        branch: str | None = None,
+    ) -> Page[Entry]:
+        """Return the versions of an entry along the branch and what it inherited, oldest first, deletions included."""
+        return self._on(branch).read(versions.history, entity_path, key, since, until, limit, cursor)
+
+    def compare_versions(
+        self,
+        entity_path: str,
+        key: str,
+        old: int | None = None,
+        new: int | None = None,
+        *,
+        branch: str | None = None,
+    ) -> Change:
+        """Return what changed between two version numbers of an entry; by default between the last two."""
+        return self._on(branch).read(versions.compare, entity_path, key, old, new)
+
+    def delete(self, entity_path: str, key: str, *, branch: str | None = None) -> bool:
+        """Delete the entry that ``read`` would return and say whether there was one. Its history stays."""
+        return self._on(branch).write(versions.delete, *validation.entry_key(entity_path, key))
+
+    def apply(self, operations: Sequence[Operation], *, branch: str | None = None) -> list[Any]:
+        """Carry out a batch as one operation and return one result per operation, in order.
+
+        Reads see the state before the batch. Of several puts or deletes of one key the last wins. All writes commit
+        in one transaction, as events of a common ``group``. Results: Put -> Entry, Delete -> bool, Get -> Entry or
+        None, Find -> list of entries, ListPaths -> list of PathInfo.
+        """
+        prepared = batches.prepare(operations, self._settings.max_value_bytes)
+        if prepared.writes:
+            return batches.apply_resolving(self._on(branch), prepared)
+        return self.record(self.find_batch(prepared, branch=branch))
+
+    def find_batch(self, prepared: batches.Batch, *, branch: str | None) -> Found:
+        """Do what ``apply`` does with reads only, but leave it to the caller to ``record`` what was found."""
+        return self._find(self._storage.snapshot(), branch, batches.read_only, prepared)
+
+    def record(self, found: Found) -> Any:
+        """Record what a ``find`` read from other agents and return its result."""
+        if found.foreign:
+            runs.record_foreign(self._on(found.context.branch.name), found.foreign, found.context)
+        return found.result
+
+    def transaction(self, message: str = "", *, branch: str | None = None) -> MemoryTransaction:
+        """Return a context that buffers writes and commits them at once on leaving; an exception discards all.
+
+        ``tx.read`` sees the buffered values. No lock is held meanwhile. Two writes of a key make one version.
+        """
+        return MemoryTransaction(self.on_branch(self._branch_name(branch)), self._on, message)
+
+    # --- timeline --------------------------------------------------------------------------------------------------
+
+    def timeline(
+        self,
+        *,
+        limit: int = 50,
+        event_type: EventType | str | None = None,
+        agent_id: str | None = None,
+        branch: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        cursor: str | None = None,
+        include_messages: bool = False,
+    ) -> Page[Event]:
+        """Return events, newest first: this agent's on all branches, or a branch's own with ``branch=``.
+
+        ``agent_id="*"`` returns everyone's. Writes of other agents' private entries never appear; writes of chat
+        messages only with ``include_messages=True``.
+        """
+        return self._on(branch).read(
+            timeline.query, branch is not None, limit, event_type, agent_id, since, until, cursor,
+            include_messages,
+        )  # fmt: skip
+
+    def commit_outcome(
+        self,
+        outcome_ref: str,
+        outcome_type: OutcomeType | str,
+        causal_entry_keys: Iterable[EntryKey] | None = None,
+        *,
+        causal_confidence: float = 1.0,
+        run_id: str | None = None,
+        summary: str | None = None,
+        branch: str | None = None,
+    ) -> Outcome:
+        """Record what came of using memory and move the confidence of the entries that led to it.
+
+        Without ``causal_entry_keys`` these are what the run read since its last outcome, at the versions read; an
+        entry rewritten with another value since is skipped and named. The same ref and type recorded again change
+        nothing. ``run_id`` judges a run of this or another process. ``causal_confidence`` (0 to 1) weighs the
+        outcome; 0 records the event alone.
+        """
+        return outcomes.commit_resolving(
+            self._on(branch), outcome_ref, outcome_type, causal_entry_keys, causal_confidence, run_id, summary
+        )
+
+    def explain(self, outcome_ref: str, *, branch: str | None = None) -> Explanation:
+        """Return why an outcome came about: its events, the versions that were read, and the context noted."""
+        return self._on(branch).read(outcomes.explain, outcome_ref)
+
+    def record_context(
+        self, label: str, summary: str, source: str | None = None, *, branch: str | None = None
+    ) -> Event:
+        """Note something from outside memory that the run relied on; ``explain`` shows it beside the reads."""
+        return self._on(branch).write(timeline.record_context, label, summary, source)
+
+    def run(
+        self,
+        run_id: str | None = None,
+        *,
+        thread_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Return a run, one agent invocation, to be used in a ``with`` statement: reads inside it are its read set."""
+        run = Run(
+            self._session.session_id,
+            validation.run_id(run_id),
+            thread_id=validation.optional_name("thread_id", thread_id),
+            metadata=validation.metadata(metadata),
+            scope=(self._storage.identity, self.namespace),
+            save=self._save_run,
+        )
+        self._live_runs.add(run)
+        return run
+
+    @property
+    def current_run(self) -> Run | None:
+        """The run this context is in, None outside any."""
+        return runs.current(self._storage.identity, self.namespace)
+
+    # --- branches --------------------------------------------------------------------------------------------------
+
+    def create_branch(
+        self, name: str, description: str = "", *, source: str | None = None, at: Moment | None = None
+    ) -> Branch:
+        """Create a branch from ``source`` (default: the current branch) as it is now, or was ``at`` a moment.
+
+        It costs the same however much memory there is: nothing is copied.
+        """
+        return self._on(source).record(branches.create, name, description, at)
+
+    def switch_branch(self, name: str) -> Branch:
+        """Make a branch the current one of this handle and return it."""
+        branch = self._on(name).read(branches.describe)
+        self._branch = branch.name
+        return branch
+
+    def on_branch(self, name: str) -> Self:
+        """Return a view of this handle pinned to a branch; experiments and ``switch_branch`` do not move it."""
+        view = copy(self)
+        view._closed = False
+        view._pinned = self._on(name).look(_branch_of).name
+        return view
+
+    def branches(self, status: BranchStatus | str | None = None) -> Page[Branch]:
+        """Return the branches of the namespace, oldest first."""
+        return self._on("main").read(branches.list_branches, status)
+
+    def close_branch(self, name: str) -> Branch:
+        """Close a branch: it stays readable and cannot be written any more."""
+        return self._on(name).write(branches.close)
+
+    def diff_branch(self, name: str, target: str | None = None) -> Page[Change]:
+        """Return what a branch changed since it and ``target`` (default: its parent) last had a view in common."""
+        return self._on(name).read(diff.diff_branch, target)
+
+    def merge_branch(
+        self,
+        name: str,
+        *,
+        target: str | None = None,
+        strategy: MergeStrategy | str = MergeStrategy.THREE_WAY,
+        resolver: merge.MergeResolver | None = None,
+        paths: Iterable[str] | None = None,
+        dry_run: bool = False,
+        close: bool = False,
+    ) -> MergeResult:
+        """Bring what a branch changed into ``target`` (default: its parent), all of it or nothing.
+
+        Args:
+            strategy: ``three_way`` merges different keys, then different fields of one key; ``fast_forward`` refuses
+                if the target changed; ``source_wins`` and ``target_wins`` settle what three_way cannot.
+            resolver: ``(base, source, target) -> value``, called for each conflict, outside any transaction;
+                ``KEEP_CONFLICT`` leaves it standing.
+            paths: Take only the entries under these paths. Such a merge is partial: a later one starts from the same
+                base.
+            dry_run: Return the result without writing.
+            close: Close the branch afterwards.
+
+        Raises:
+            MergeConflictError: Conflicts are left; ``error.result`` holds them. Nothing was applied.
+            FastForwardRefusedError: The target changed since the base. Nothing was applied.
+        """
+        plan = merge.request(strategy, resolver, paths, dry_run, close)
+        return merge.merge_resolving(self._on(name), target, plan)
+
+    # --- experiments -----------------------------------------------------------------------------------------------
+
+    def experiment(
+        self, name: str | None = None, *, params: Mapping[str, Any] | None = None, source: str | None = None
+    ) -> Experiment:
+        """Return an experiment, to be used in a ``with`` statement: it runs on a branch of its own.
+
+        The branch ``experiment/<name>`` is created on entering (``-2``, ``-3`` … if taken) and stays afterwards.
+        Every handle and integration on this database and namespace follows it inside the block.
+        """
+        return Experiment(self, self._hooks(), name, validation.metadata(params), source)
+
+    def experiments(self) -> Page[ExperimentRecord]:
+        """Return the experiments of the namespace, oldest first."""
+        return self._on("main").read(experiments.list_experiments)
+
+    def compare(self, *experiments: Experiment | ExperimentRecord | str) -> Comparison:
+        """Return a table of experiments (default: all): parameters, metrics, status."""
+        return Comparison.of(self.experiments(), experiments)
+
+    # --- identity --------------------------------------------------------------------------------------------------
+
+    def as_agent(self, agent_id: str) -> Self:
+        """Return a handle of another agent on the same database, namespace and branch, with a session of its own."""
+        other = copy(self)
+        other.agent_id = validation.name("agent_id", agent_id)
+        other._closed, other._seen, other._experiments = False, {}, []
+        other._session = other._new_session(None)
+        return other
+
+    # --- insight ---------------------------------------------------------------------------------------------------
+
+    def stats(self, *, branch: str | None = None) -> Stats:
+        """Return figures about the database and what this agent can see on the current branch."""
+        return self._on(branch).read(insight.stats, self._storage, self.namespace)
+
+    def verify(self) -> VerifyReport:
+        """Check every invariant of the database, and the file itself, and return what is wrong with it."""
+        return self._on("main").read(insight.verify)
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    @property
+    def branch(self) -> str:
+        """The name of the branch that a call without ``branch=`` works on, here and now."""
+        return self._branch_name(None)
+
+    @property
+    def session_id(self) -> str:
+        """The name of this handle's session."""
+        return self._session.session_id
+
+    @property
+    def database(self) -> str:
+        """Where the database is."""
+        return self._storage.database
+
+    @property
+    def max_value_bytes(self) -> int:
+        """The size limit of one value as JSON text in UTF-8."""
+        return self._settings.max_value_bytes
+
+    def pending(self, put: validation.CheckedPut) -> Entry:
+        """Return the entry that a buffered write stands for until it is committed."""
+        return self._on(None).look(versions.pending, put)
+
+    def close(self) -> None:
+        """Save what the session read and, for the handle that opened the database, release it. Safe to call twice."""
+        if self._closed or self._owner._closed:
+            return
+        for run in (self._session, *(self._live_runs if self._owner is self else ())):
+            run.end()
+        self._closed = True
+        if self._owner is self:
+            self._storage.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"AgentMemory({self.agent_id!r}, {self.database!r}, namespace={self.namespace!r}, branch={self._branch!r})"
+        )
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _branch_name(self, branch: str | None) -> str:
+        """Return the branch a call works on: explicit, pinned, experiment, current, in this order."""
+        if branch is not None:
+            return branch
+        if self._pinned is not None:
+            return self._pinned
+        routed = routed_branch(self._storage.identity, self.namespace)
+        if routed is None and self._experiments:
+            raise ExperimentContextLostError(
+                f"experiment {self._experiments[-1].name!r} is open on this handle, but this context did not inherit "
+                "it (a new thread, or another notebook cell). Use exp.memory, exp.bind(fn), or say branch="
+            )
+        return routed or self._branch
+
+    def _context(self, tx: Reader, branch: str | None) -> Context:
+        owner = self._owner
+        if self._closed or owner._closed:
+            raise HandleClosedError("this AgentMemory was closed; open a new one")
+        namespace = tx.namespace(self.namespace)
+        assert namespace is not None, "the namespace was made when the handle was opened"  # noqa: S101
+        return Context(
+            tx=tx,
+            namespace=namespace,
+            agent=self.agent_id,
+            agent_id=tx.agent(self.agent_id) or NOBODY,
+            branch=find_branch(tx, namespace, self._branch_name(branch)),
+            run=self.current_run or self._session,
+            clock=self._clock,
+            settings=self._settings,
+            seen=self._seen,
+            live_runs=self._live_runs,
+        )
+
+    def _on(self, branch: str | None) -> Access:
+        return Access(self._storage, self._context, branch)
+
+    def _find(
+        self,
+        reading: Reading,
+        branch: str | None,
+        operation: Callable[Concatenate[Context, P], Any],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Found:
+        with reading as tx:
+            context = self._context(tx, branch)
+            result = operation(context, *args, **kwargs)
+        return Found(context, result, runs.observe(context, result))
+
+    def _hooks(self) -> Hooks:
+        return Hooks(self._on, (self._storage.identity, self.namespace), self._experiments)
+
+    def _new_session(self, session_id: str | None) -> Run:
+        return Run(
+            validation.name("session_id", session_id or f"sess-{secrets.token_hex(4)}"),
+            "",
+            save=self._save_run,
+        )
+
+    def _save_run(self, run: Run) -> None:
+        runs.save(self._on("main"), run)
+
+    def _open_namespace(self, namespace: str | None) -> str:
+        wanted = None if namespace is None else validation.name("namespace", namespace)
+        return branches.open_namespace(self._storage, wanted, self.agent_id, self._clock())
+
+
+def _branch_of(context: Context) -> BranchRow:
+    return context.branch
+
+
+def _system_clock() -> int:
+    return time.time_ns() // 1000

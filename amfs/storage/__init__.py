@@ -1,0 +1,30 @@
+"""Where memory is kept: the only package that knows SQL."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from amfs.models import Durability
+from amfs.storage.base import Storage
+from amfs.storage.sqlite import MEMORY, SQLiteStorage
+
+__all__ = ["open_storage"]
+
+_DEFAULT = Path(".amfs") / "amfs.db"
+
+
+def open_storage(database: str | os.PathLike[str] | None, durability: Durability) -> Storage:
+    """Open a database, making it if it does not exist.
+
+    ``database`` is a path, a ``file:`` URI (``file:/path?mode=ro`` opens read-only) or ``":memory:"``; None is
+    ``$AMFS_DATABASE``, else ``.amfs/amfs.db``.
+    """
+    if database is None:
+        database = os.environ.get("AMFS_DATABASE") or _DEFAULT
+    text = os.fspath(database)
+    if text.startswith(("postgresql:", "postgres:")):
+        from amfs.errors import NotSupportedError  # a branch for an error only
+
+        raise NotSupportedError("PostgreSQL is not supported by this version; pass the path of a file")
+    return SQLiteStorage(MEMORY if text == MEMORY else text, durability)

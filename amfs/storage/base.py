@@ -1,0 +1,375 @@
+"""What the core asks of a storage, and the rows it gets back.
+
+A storage speaks integers: namespaces, agents, branches, runs and slots (an owner, an entity path and a key) have ids
+that never change, so they may be cached. Instants are microseconds since 1970 UTC. ``value``, ``refs`` and ``details``
+are JSON text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+from amfs.models import EventType, MemoryType
+
+SHARED = 0
+"""The owner of shared slots; any other owner is the id of the agent whose private space it is."""
+
+NOW = 2**63 - 1
+"""The view bound that means "whatever is newest"."""
+
+NOBODY = -1
+"""The id of an agent that has not acted yet: it owns nothing."""
+
+EVENT_CODE: Mapping[EventType, int] = {
+    EventType.WRITE: 1,
+    EventType.DELETE: 2,
+    EventType.OUTCOME: 3,
+    EventType.CROSS_AGENT_READ: 4,
+    EventType.BRIEF_COMPILED: 5,
+    EventType.WEBHOOK_INGESTED: 6,
+    EventType.BRANCH_CREATED: 7,
+    EventType.BRANCH_MERGED: 8,
+    EventType.BRANCH_CLOSED: 9,
+    EventType.ACCESS_GRANTED: 10,
+    EventType.ACCESS_REVOKED: 11,
+    EventType.TAG_CREATED: 12,
+    EventType.TAG_DELETED: 13,
+    EventType.ROLLBACK: 14,
+    EventType.CHERRY_PICK: 15,
+    EventType.FORK: 16,
+    EventType.READ: 17,
+    EventType.PULL_REQUEST_OPENED: 18,
+    EventType.PULL_REQUEST_REVIEWED: 19,
+    EventType.PULL_REQUEST_MERGED: 20,
+    EventType.PULL_REQUEST_CLOSED: 21,
+    EventType.CONFLICT_RESOLVED: 22,
+    EventType.CONTEXT: 23,
+}
+"""How event types are stored. Codes are never reused; 1 (write) and 5 below are literals in partial indexes."""
+
+EVENT_TYPE: Mapping[int, EventType] = {code: event_type for event_type, code in EVENT_CODE.items()}
+
+MEMORY_CODE: Mapping[MemoryType, int] = {
+    MemoryType.FACT: 1,
+    MemoryType.BELIEF: 2,
+    MemoryType.EXPERIENCE: 3,
+    MemoryType.PROCEDURE: 4,
+    MemoryType.MESSAGE: 5,
+}
+"""How memory types are stored."""
+
+MEMORY_TYPE: Mapping[int, MemoryType] = {code: memory_type for memory_type, code in MEMORY_CODE.items()}
+
+
+class BranchRow(NamedTuple):
+    """What never changes about a branch."""
+
+    id: int
+    namespace: int
+    name: str
+    parent: int | None
+    fork_seq: int
+    depth: int
+    created_by: int | None
+    created_at: int
+    description: str
+
+
+class Segment(NamedTuple):
+    """The part of a branch's own rows that belongs to a view: those with ``lower < seq <= upper``."""
+
+    branch: int
+    lower: int
+    upper: int
+
+
+class Position(NamedTuple):
+    """Where the log stands and whether the branch accepts writes."""
+
+    is_open: bool
+    seq: int
+    ts: int
+
+
+class Slot(NamedTuple):
+    """The identity of an entry."""
+
+    owner: int
+    path: str
+    key: str
+
+
+class VersionRow(NamedTuple):
+    """One version. ``value_seq`` is the version that owns the value, never one that refers on."""
+
+    seq: int
+    ts: int
+    branch: int
+    slot: int
+    version: int
+    live: int
+    value: str | None
+    value_seq: int
+    agent: int
+    author: int
+    run: int
+    confidence: float
+    memory_type: int
+    prior: float
+    good: float
+    bad: float
+    outcomes: int
+    born: int
+    expires: int | None
+    refs: str | None
+
+
+class NewVersion(NamedTuple):
+    """A version to append. Where ``value_seq`` refers to another version, the value is not stored again."""
+
+    row: VersionRow
+    event_type: int
+    cause: int | None
+    group: int | None
+    origin: int | None
+    details: str | None
+
+
+class NewEvent(NamedTuple):
+    """An event without a version of its own, to append."""
+
+    seq: int
+    ts: int
+    branch: int
+    event_type: int
+    agent: int
+    actor: int | None
+    group: int | None
+    run: int
+    details: str | None
+
+
+class EventRow(NamedTuple):
+    """An event as stored; the last seven columns are None unless it is a version too."""
+
+    seq: int
+    ts: int
+    branch: int
+    event_type: int
+    agent: int
+    actor: int | None
+    group: int | None
+    run: int
+    details: str | None
+    slot: int | None
+    version: int | None
+    confidence: float | None
+    memory_type: int | None
+    path: str | None
+    key: str | None
+    owner: int | None
+
+
+class RunRow(NamedTuple):
+    """A session (``name`` is empty) or a run inside one."""
+
+    id: int
+    session: str
+    name: str
+
+
+class MergeEdge(NamedTuple):
+    """A complete merge: from event ``seq`` on, ``target`` contains ``source`` as of ``source_seq``."""
+
+    target: int
+    seq: int
+    source: int
+    source_seq: int
+    agent: int
+
+
+class ExperimentRow(NamedTuple):
+    """An experiment as stored; ``params`` and ``metrics`` are JSON text."""
+
+    branch: int
+    name: str
+    source: int
+    params: str
+    metrics: str
+    status: str
+    error: str | None
+    agent: int
+    started: int
+    ended: int | None
+
+
+class TimelineFilter(NamedTuple):
+    """Which events to return, newest first: ``after < seq < before``; ``agent`` or ``branch`` None means any."""
+
+    namespace: int
+    viewer: int
+    agent: int | None
+    branch: int | None
+    event_type: int | None
+    messages: bool
+    after: int
+    before: int
+    limit: int
+
+
+class ListFilter(NamedTuple):
+    """Which entries of a view to return, in the order in which their slots were first written.
+
+    ``path`` None is every path; ``prefix`` adds the paths below it. ``now`` hides what has expired (None: nothing
+    has). ``memory_type`` None is every type but messages.
+    """
+
+    viewer: int
+    path: str | None
+    prefix: bool
+    memory_type: int | None
+    now: int | None
+    after: int
+    limit: int
+
+
+class Reader(Protocol):
+    """What can be read inside one consistent view of the database."""
+
+    # names
+    def namespace(self, name: str) -> int | None: ...
+    def agent(self, name: str) -> int | None: ...
+    def agent_name(self, agent: int) -> str: ...
+    def agent_home(self, name: str) -> str | None: ...
+    def branch(self, namespace: int, name: str) -> BranchRow | None: ...
+    def branch_by_id(self, branch: int) -> BranchRow: ...
+    def branches(self, namespace: int) -> list[tuple[BranchRow, bool]]: ...
+    def is_open(self, branch: int) -> bool: ...
+    def lineage(self, branch: int, upto: int = NOW) -> list[Segment]: ...
+    def run(self, run: int) -> RunRow: ...
+    def runs(self, namespace: int, name: str) -> list[int]: ...
+    def slot(self, owner: int, path: str, key: str) -> int | None: ...
+    def slots(self, ids: Iterable[int]) -> Mapping[int, Slot]: ...
+    def owns_private(self, agent: int) -> bool: ...
+
+    # versions
+    def current(self, branch: BranchRow, slot: int, agent: int) -> tuple[VersionRow | None, bool]: ...
+    def visible(self, branch: BranchRow, slot: int, upto: int = NOW) -> VersionRow | None: ...
+    def visible_many(self, branch: int, slots: Sequence[int], upto: int = NOW) -> dict[int, VersionRow]: ...
+    def version(self, seq: int) -> VersionRow | None: ...
+    def versions(self, seqs: Sequence[int]) -> dict[int, VersionRow]: ...
+    def newest_by(self, branch: int, slot: int, author: int) -> VersionRow | None: ...
+    def list(self, branch: BranchRow, upto: int, which: ListFilter) -> list[VersionRow]: ...
+    def paths(self, branch: BranchRow, viewer: int, now: int) -> list[tuple[str, int]]: ...
+    def history(self, branch: int, slot: int, upto: int = NOW) -> list[VersionRow]: ...
+    def all_versions(self, branch: int, upto: int, which: ListFilter) -> list[VersionRow]: ...
+    def changed_slots(self, segments: Sequence[Segment], viewer: int) -> set[int]: ...
+    def find_joined(self, name: str, viewer: int) -> list[int]: ...
+
+    # events
+    def event(self, seq: int) -> EventRow | None: ...
+    def timeline(self, which: TimelineFilter) -> list[EventRow]: ...
+    def contexts(self, runs: Sequence[int], upto: int) -> list[EventRow]: ...
+    def seq_at(self, ts: int) -> int: ...
+    def last_seq(self) -> int: ...
+    def last_seq_of(self, branch: int) -> int: ...
+    def merge_edges(self, targets: Sequence[int]) -> list[MergeEdge]: ...
+
+    # beside the log
+    def idempotent(self, namespace: int, agent: int, token: str) -> int | None: ...
+    def outcome(self, namespace: int, ref: str, outcome_type: str) -> int | None: ...
+    def outcomes(self, namespace: int, ref: str) -> list[int]: ...
+    def read_set(self, runs: Sequence[int], outcome: int) -> list[int]: ...
+    def judged(self, outcome: int) -> list[tuple[int, int | None, str | None]]: ...
+    def experiments(self, namespace: int) -> list[ExperimentRow]: ...
+    def experiment(self, branch: int) -> ExperimentRow | None: ...
+
+    # the whole
+    def counts(self, namespace: int, branch: BranchRow, viewer: int, now: int) -> dict[str, int]: ...
+    def problems(self) -> tuple[list[str], int, list[tuple[str, str]]]: ...
+
+
+class Transaction(Reader, Protocol):
+    """What can be written. All of it becomes visible at once, or none of it."""
+
+    def position(self, branch: int) -> Position: ...
+    def add_namespace(self, name: str, now: int) -> int: ...
+    def add_agent(self, name: str, home: int | None) -> int: ...
+    def add_branch(self, row: BranchRow) -> int: ...
+    def close_branch(self, branch: int, now: int) -> None: ...
+    def add_run(self, namespace: int, session: str, name: str, thread: str | None, metadata: str | None) -> int: ...
+    def add_slot(self, owner: int, path: str, key: str) -> int: ...
+    def append_version(self, new: NewVersion) -> None: ...
+    def append_versions(self, new: Sequence[NewVersion]) -> None: ...
+    def append_event(self, new: NewEvent) -> None: ...
+    def add_merge_edge(self, edge: MergeEdge) -> None: ...
+    def add_idempotent(self, namespace: int, agent: int, token: str, seq: int) -> None: ...
+    def add_outcome(self, namespace: int, ref: str, outcome_type: str, seq: int) -> None: ...
+    def add_reads(self, run: int, reads: Mapping[int, int]) -> None: ...
+    def judge_reads(self, runs: Sequence[int], outcome: int) -> None: ...
+    def add_judged(self, outcome: int, judged: Sequence[tuple[int, int | None, str | None]]) -> None: ...
+    def save_experiment(self, row: ExperimentRow) -> None: ...
+
+
+class Reading(Protocol):
+    """A context in which a Reader may be used."""
+
+    def __enter__(self) -> Reader: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Writing(Protocol):
+    """A context in which a Transaction may be used; leaving it commits, an exception rolls back."""
+
+    def __enter__(self) -> Transaction: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Storage(Protocol):
+    """A database that holds memory."""
+
+    @property
+    def identity(self) -> str:
+        """What two handles on the same database have in common."""
+        ...
+
+    @property
+    def database(self) -> str:
+        """Where it is, as people write it."""
+        ...
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be written."""
+        ...
+
+    def reading(self) -> Reading:
+        """Return a context for one statement; nothing is locked."""
+        ...
+
+    def snapshot(self) -> Reading:
+        """Return a context in which several statements see the same state."""
+        ...
+
+    def writing(self) -> Writing:
+        """Return a context for a transaction that writes; it waits for its turn."""
+        ...
+
+    def describe(self) -> dict[str, str | int]:
+        """Return durability, schema and engine versions and the size of the file in bytes."""
+        ...
+
+    def close(self) -> None:
+        """Release every connection and file."""
+        ...
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

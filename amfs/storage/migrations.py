@@ -1,0 +1,176 @@
+"""The schema of the database file, as ordered migrations.
+
+The log is the truth: one append-only table whose rows are events and, if they have a slot, versions too. ``head`` is
+the newest version of a slot on a branch itself, kept so that a read touches one tree; it can be rebuilt from the log.
+``lineage`` is the closure of branch ancestry, written once when a branch is created.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils.db import Database
+
+APPLICATION_ID = 0x414D4653
+"""Marks a file as ours ("AMFS") in the header of the SQLite file."""
+
+SCHEMA_VERSION = 1
+"""The number of migrations this code knows; stored as ``user_version``."""
+
+_VERSION_COLUMNS = """
+    version     INTEGER NOT NULL,
+    live        INTEGER NOT NULL,            -- 0: a tombstone
+    value       TEXT,
+    value_seq   INTEGER{value_seq},          -- the version that owns the value
+    agent       INTEGER NOT NULL,            -- whose timeline; of a version: who committed it
+    author      INTEGER NOT NULL,            -- who wrote the value
+    run         INTEGER NOT NULL,
+    confidence  REAL NOT NULL,
+    memory_type INTEGER NOT NULL,
+    prior       REAL NOT NULL,               -- the confidence the value was written with
+    good        REAL NOT NULL,               -- evidence for it, from outcomes
+    bad         REAL NOT NULL,               -- evidence against it
+    outcomes    INTEGER NOT NULL,
+    born        INTEGER NOT NULL,            -- when the entry came to be
+    expires     INTEGER,
+    refs        TEXT
+"""
+
+_FIRST = (
+    "CREATE TABLE namespace(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_at INTEGER NOT NULL)",
+    "CREATE TABLE agent(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, home INTEGER)",
+    """CREATE TABLE branch(
+    id          INTEGER PRIMARY KEY,
+    namespace   INTEGER NOT NULL,
+    name        TEXT NOT NULL,
+    parent      INTEGER,
+    fork_seq    INTEGER NOT NULL,            -- the child sees the parent's rows up to and with this one
+    depth       INTEGER NOT NULL,
+    created_by  INTEGER,
+    created_at  INTEGER NOT NULL,
+    description TEXT NOT NULL,
+    closed_at   INTEGER,
+    UNIQUE(namespace, name)
+)""",
+    "CREATE INDEX branch_parent ON branch(parent, fork_seq)",
+    """CREATE TABLE lineage(
+    branch      INTEGER NOT NULL,
+    depth       INTEGER NOT NULL,
+    ancestor    INTEGER NOT NULL,
+    upto        INTEGER NOT NULL,
+    PRIMARY KEY(branch, depth)
+) WITHOUT ROWID""",
+    # One session is a row with an empty name; the runs inside it carry theirs.
+    """CREATE TABLE run(
+    id          INTEGER PRIMARY KEY,
+    namespace   INTEGER NOT NULL,
+    name        TEXT NOT NULL,
+    session     TEXT NOT NULL,
+    thread      TEXT,
+    metadata    TEXT,
+    UNIQUE(namespace, name, session)
+)""",
+    # The owner is part of a path's identity: 0 is shared, else the agent whose private space it is.
+    """CREATE TABLE path(
+    id          INTEGER PRIMARY KEY,
+    owner       INTEGER NOT NULL,
+    path        TEXT NOT NULL,
+    next        INTEGER NOT NULL,            -- the number of slots under it
+    UNIQUE(owner, path)
+)""",
+    # A slot's id is path << 24 | n: the slots of a path are a contiguous range.
+    "CREATE TABLE slot(id INTEGER PRIMARY KEY, path INTEGER NOT NULL, key TEXT NOT NULL, UNIQUE(path, key))",
+    f"""CREATE TABLE log(
+    seq         INTEGER PRIMARY KEY,
+    ts          INTEGER NOT NULL,
+    branch      INTEGER NOT NULL,
+    type        INTEGER NOT NULL,
+    slot        INTEGER,
+    cause       INTEGER,                     -- the larger event (merge, outcome ...) that made this version
+    actor       INTEGER,                     -- who did it, where that is not the agent whose timeline it is on
+    grp         INTEGER,                     -- the first seq of those committed together
+    origin      INTEGER,                     -- the version on another branch that this one was taken from
+    details     TEXT,
+    {_VERSION_COLUMNS.format(value_seq="").replace(" NOT NULL", "")}
+)""",
+    "CREATE INDEX log_slot ON log(slot, branch) WHERE slot IS NOT NULL",
+    "CREATE INDEX log_branch ON log(branch)",
+    "CREATE INDEX log_agent ON log(agent) WHERE cause IS NULL AND memory_type IS NOT 5",
+    "CREATE INDEX log_actor ON log(actor) WHERE actor IS NOT NULL",
+    "CREATE INDEX log_rare ON log(type, agent) WHERE type <> 1 AND cause IS NULL",
+    "CREATE INDEX log_cause ON log(cause) WHERE cause IS NOT NULL",
+    f"""CREATE TABLE head(
+    branch      INTEGER NOT NULL,
+    slot        INTEGER NOT NULL,
+    seq         INTEGER NOT NULL,
+    ts          INTEGER NOT NULL,
+    {_VERSION_COLUMNS.format(value_seq=" NOT NULL")},
+    PRIMARY KEY(branch, slot)
+) WITHOUT ROWID""",
+    """CREATE TABLE merge_edge(
+    target      INTEGER NOT NULL,
+    seq         INTEGER NOT NULL,
+    source      INTEGER NOT NULL,
+    source_seq  INTEGER NOT NULL,
+    agent       INTEGER NOT NULL,
+    PRIMARY KEY(target, seq)
+) WITHOUT ROWID""",
+    """CREATE TABLE idempotency(
+    namespace   INTEGER NOT NULL,
+    agent       INTEGER NOT NULL,
+    token       TEXT NOT NULL,
+    seq         INTEGER NOT NULL,
+    PRIMARY KEY(namespace, agent, token)
+) WITHOUT ROWID""",
+    """CREATE TABLE outcome(
+    namespace   INTEGER NOT NULL,
+    ref         TEXT NOT NULL,
+    type        TEXT NOT NULL,
+    seq         INTEGER NOT NULL,
+    PRIMARY KEY(namespace, ref, type)
+) WITHOUT ROWID""",
+    # outcome 0: read, and not judged yet.
+    """CREATE TABLE read_set(
+    run         INTEGER NOT NULL,
+    outcome     INTEGER NOT NULL,
+    seq         INTEGER NOT NULL,
+    count       INTEGER NOT NULL,
+    PRIMARY KEY(run, outcome, seq)
+) WITHOUT ROWID""",
+    """CREATE TABLE judged(
+    outcome     INTEGER NOT NULL,
+    seq         INTEGER NOT NULL,            -- the version that was read
+    made        INTEGER,                     -- the version that the outcome made of it
+    skipped     TEXT,
+    PRIMARY KEY(outcome, seq)
+) WITHOUT ROWID""",
+    """CREATE TABLE experiment(
+    branch      INTEGER PRIMARY KEY,
+    name        TEXT NOT NULL,
+    source      INTEGER NOT NULL,
+    params      TEXT NOT NULL,
+    metrics     TEXT NOT NULL,
+    status      TEXT NOT NULL,
+    error       TEXT,
+    agent       INTEGER NOT NULL,
+    started     INTEGER NOT NULL,
+    ended       INTEGER
+)""",
+)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring an empty or older database to the schema of this code; each migration is one transaction."""
+    # Imported here because it takes longer than all of `import amfs`, and is needed only when a schema changes.
+    from sqlite_utils import Database, Migrations
+
+    migrations = Migrations("amfs")
+
+    @migrations(name="0001_log")
+    def first(db: Database) -> None:  # pyright: ignore[reportUnusedFunction] - registered by the decorator
+        for statement in (*_FIRST, f"PRAGMA application_id = {APPLICATION_ID}", "PRAGMA user_version = 1"):
+            db.conn.execute(statement)
+
+    migrations.apply(Database(connection, recursive_triggers=False))

@@ -1,0 +1,257 @@
+"""Every SQL statement that the SQLite storage runs, named.
+
+Views: a branch sees its own rows and those of its ancestors up to the fork (``lineage``), nearest first. A bound of
+2^63-1 means "now". Owners: 0 is shared, anything else the agent whose private space it is; a viewer sees both.
+Parameters are numbered and bound, never formatted in.
+"""
+
+from __future__ import annotations
+
+# --- pieces (constants, never input) ---------------------------------------------------------------------------------
+
+_HEAD = """h.seq, h.ts, h.branch, h.slot, h.version, h.live,
+ coalesce(h.value, (SELECT o.value FROM log o WHERE o.seq = h.value_seq AND h.live)), h.value_seq,
+ h.agent, h.author, h.run, h.confidence, h.memory_type, h.prior, h.good, h.bad, h.outcomes, h.born, h.expires, h.refs"""
+
+_LOG = """v.seq, v.ts, v.branch, v.slot, v.version, v.live,
+ coalesce(v.value, (SELECT o.value FROM log o WHERE o.seq = v.value_seq AND v.live)), coalesce(v.value_seq, v.seq),
+ v.agent, v.author, v.run, v.confidence, v.memory_type, v.prior, v.good, v.bad, v.outcomes, v.born, v.expires, v.refs"""
+
+_EVENT = """v.seq, v.ts, v.branch, v.type, v.agent, v.actor, v.grp, v.run, v.details, v.slot, v.version,
+ v.confidence, v.memory_type, p.path, s.key, p.owner"""
+
+_EVENT_NAMES = """LEFT JOIN slot s ON s.id = v.slot LEFT JOIN path p ON p.id = s.path"""
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+NAMESPACE = "SELECT id FROM namespace WHERE name = ?"
+ADD_NAMESPACE = "INSERT INTO namespace(name, created_at) VALUES(?, ?)"
+AGENT = "SELECT id FROM agent WHERE name = ?"
+AGENT_NAME = "SELECT name FROM agent WHERE id = ?"
+AGENT_HOME = "SELECT n.name FROM agent a JOIN namespace n ON n.id = a.home WHERE a.name = ?"
+ADD_AGENT = "INSERT INTO agent(name, home) VALUES(?, ?)"
+_BRANCH = "id, namespace, name, parent, fork_seq, depth, created_by, created_at, description"
+BRANCH = f"SELECT {_BRANCH} FROM branch WHERE namespace = ? AND name = ?"
+BRANCH_BY_ID = f"SELECT {_BRANCH} FROM branch WHERE id = ?"
+BRANCHES = f"SELECT {_BRANCH}, closed_at IS NULL FROM branch WHERE namespace = ? ORDER BY id"
+ADD_BRANCH = """INSERT INTO branch(namespace, name, parent, fork_seq, depth, created_by, created_at, description)
+ VALUES(?, ?, ?, ?, ?, ?, ?, ?)"""
+IS_OPEN = "SELECT closed_at IS NULL FROM branch WHERE id = ?"
+CLOSE_BRANCH = "UPDATE branch SET closed_at = ?2 WHERE id = ?1"
+ADD_LINEAGE = """INSERT INTO lineage(branch, depth, ancestor, upto)
+ SELECT ?1, 0, ?1, 9223372036854775807
+ UNION ALL SELECT ?1, depth + 1, ancestor, min(upto, ?3) FROM lineage WHERE branch = ?2"""
+LINEAGE = "SELECT ancestor, upto FROM lineage WHERE branch = ? ORDER BY depth"
+RUN = "SELECT id, session, name FROM run WHERE id = ?"
+RUN_ID = "SELECT id FROM run WHERE namespace = ? AND name = ? AND session = ?"
+RUNS = "SELECT id FROM run WHERE namespace = ? AND name = ? ORDER BY id"
+ADD_RUN = "INSERT INTO run(namespace, name, session, thread, metadata) VALUES(?, ?, ?, ?, ?)"
+PATH = "SELECT id, next FROM path WHERE owner = ? AND path = ?"
+ADD_PATH = "INSERT INTO path(owner, path, next) VALUES(?, ?, 0)"
+TAKE_SLOT = "UPDATE path SET next = next + 1 WHERE id = ?"
+SLOT = "SELECT s.id FROM path p JOIN slot s ON s.path = p.id AND s.key = ?3 WHERE p.owner = ?1 AND p.path = ?2"
+SLOTS = """SELECT s.id, p.owner, p.path, s.key FROM json_each(?1) j
+ CROSS JOIN slot s ON s.id = j.value CROSS JOIN path p ON p.id = s.path"""
+ADD_SLOT = "INSERT INTO slot(id, path, key) VALUES(?, ?, ?)"
+OWNS_PRIVATE = "SELECT EXISTS(SELECT 1 FROM path WHERE owner = ?)"
+FIND_JOINED = """SELECT s.id FROM json_each(?1) j
+ CROSS JOIN path p ON p.owner IN (0, ?2) AND p.path = json_extract(j.value, '$[0]')
+ CROSS JOIN slot s ON s.path = p.id AND s.key = json_extract(j.value, '$[1]')"""
+
+# --- versions --------------------------------------------------------------------------------------------------------
+
+POSITION = """SELECT b.closed_at IS NULL, l.seq, l.ts FROM branch b
+ LEFT JOIN (SELECT seq, ts FROM log ORDER BY seq DESC LIMIT 1) l WHERE b.id = ?"""
+CURRENT = f"""SELECT {_HEAD}, EXISTS(SELECT 1 FROM path WHERE owner = ?3)
+ FROM head h WHERE h.branch = ?1 AND h.slot = ?2"""
+VISIBLE = f"""SELECT {_LOG} FROM log v WHERE v.seq = (
+ SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
+ ON w.slot = ?2 AND w.branch = a.ancestor AND w.seq <= min(a.upto, ?3)
+ WHERE a.branch = ?1 ORDER BY a.depth, w.seq DESC LIMIT 1)"""
+VISIBLE_MANY = f"""SELECT {_LOG} FROM json_each(?2) j CROSS JOIN log v ON v.seq = (
+ SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
+ ON w.slot = j.value AND w.branch = a.ancestor AND w.seq <= min(a.upto, ?3)
+ WHERE a.branch = ?1 ORDER BY a.depth, w.seq DESC LIMIT 1)"""
+VERSION = f"SELECT {_LOG} FROM log v WHERE v.seq = ? AND v.slot IS NOT NULL"
+VERSIONS = f"SELECT {_LOG} FROM json_each(?1) j CROSS JOIN log v ON v.seq = j.value WHERE v.slot IS NOT NULL"
+NEWEST_BY = f"""SELECT {_LOG} FROM log v WHERE v.seq = (
+ SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
+ ON w.slot = ?2 AND w.branch = a.ancestor AND w.seq <= a.upto AND w.author = ?3 AND w.live
+ WHERE a.branch = ?1 ORDER BY a.depth, w.seq DESC LIMIT 1)"""
+HISTORY = f"""SELECT {_LOG} FROM lineage a CROSS JOIN log v INDEXED BY log_slot
+ ON v.slot = ?2 AND v.branch = a.ancestor AND v.seq <= min(a.upto, ?3)
+ WHERE a.branch = ?1 ORDER BY a.depth DESC, v.seq"""
+
+# The ranges of slot ids a listing covers: all that is visible, one path, or a path and those below it.
+_RANGES_ALL = "SELECT p.id << 24 AS low, (p.id << 24) + 16777215 AS high FROM path p WHERE p.owner IN (0, ?2)"
+_RANGES_ONE = f"{_RANGES_ALL} AND p.path = ?3"
+_RANGES_BELOW = f"""{_RANGES_ONE} UNION ALL {_RANGES_ALL} AND p.path >= ?3 || '/' AND p.path < ?3 || '0'"""
+_LIVE = """h.live AND (?4 IS NULL OR h.expires IS NULL OR h.expires > ?4)
+ AND CASE WHEN ?5 IS NULL THEN h.memory_type <> 5 ELSE h.memory_type = ?5 END"""
+
+# A branch without ancestors lists straight from head ...
+_LIST_ROOT = f"""SELECT {_HEAD} FROM ({{ranges}}) r CROSS JOIN head h
+ ON h.branch = ?1 AND h.slot BETWEEN max(r.low, ?6 + 1) AND r.high WHERE {_LIVE} ORDER BY h.slot LIMIT ?7"""
+LIST_ROOT_ALL = f"""SELECT {_HEAD} FROM head h CROSS JOIN path p ON p.id = h.slot >> 24 AND p.owner IN (0, ?2)
+ WHERE h.branch = ?1 AND h.slot > ?6 AND {_LIVE} ORDER BY h.slot LIMIT ?7"""
+LIST_ROOT_ONE = _LIST_ROOT.format(ranges=_RANGES_ONE)
+LIST_ROOT_BELOW = _LIST_ROOT.format(ranges=_RANGES_BELOW)
+# ... any other view takes, per slot that any ancestor has, the newest version inside the view. A child's seq is above
+# its fork's, so the highest seq is the nearest one.
+_VIEW = """SELECT h.slot AS slot, max(CASE WHEN h.seq <= min(a.upto, ?8) THEN h.seq ELSE
+ (SELECT max(w.seq) FROM log w WHERE w.slot = h.slot AND w.branch = a.ancestor AND w.seq <= min(a.upto, ?8)) END) AS seq
+ FROM ({ranges}) r CROSS JOIN lineage a ON a.branch = ?1
+ CROSS JOIN head h ON h.branch = a.ancestor AND h.slot BETWEEN max(r.low, ?6 + 1) AND r.high
+ GROUP BY h.slot HAVING seq IS NOT NULL"""
+_LIST_VIEW = f"""SELECT {_LOG.replace("v.", "h.")} FROM ({_VIEW}) q CROSS JOIN log h ON h.seq = q.seq
+ WHERE {_LIVE} ORDER BY q.slot LIMIT ?7"""
+LIST_VIEW_ALL = _LIST_VIEW.format(ranges=_RANGES_ALL)
+LIST_VIEW_ONE = _LIST_VIEW.format(ranges=_RANGES_ONE)
+LIST_VIEW_BELOW = _LIST_VIEW.format(ranges=_RANGES_BELOW)
+_ALL_VERSIONS = f"""SELECT {_LOG.replace("v.", "h.")} FROM ({{ranges}}) r CROSS JOIN lineage a ON a.branch = ?1
+ CROSS JOIN head n ON n.branch = a.ancestor AND n.slot BETWEEN r.low AND r.high
+ CROSS JOIN log h ON h.slot = n.slot AND h.branch = a.ancestor AND h.seq <= min(a.upto, ?8)
+ WHERE h.seq > ?6 AND CASE WHEN ?5 IS NULL THEN h.memory_type <> 5 ELSE h.memory_type = ?5 END
+ ORDER BY h.seq LIMIT ?7"""
+ALL_VERSIONS_ALL = _ALL_VERSIONS.format(ranges=_RANGES_ALL)
+ALL_VERSIONS_ONE = _ALL_VERSIONS.format(ranges=_RANGES_ONE)
+ALL_VERSIONS_BELOW = _ALL_VERSIONS.format(ranges=_RANGES_BELOW)
+PATHS = f"""SELECT p.path, count(*) FROM ({_VIEW.format(ranges=_RANGES_ALL)}) q CROSS JOIN log h ON h.seq = q.seq
+ CROSS JOIN path p ON p.id = h.slot >> 24 WHERE {_LIVE} GROUP BY p.path"""
+CHANGED = """SELECT DISTINCT v.slot FROM json_each(?1) j CROSS JOIN log v INDEXED BY log_branch
+ ON v.branch = json_extract(j.value, '$[0]')
+ AND v.seq > json_extract(j.value, '$[1]') AND v.seq <= json_extract(j.value, '$[2]')
+ CROSS JOIN path p ON p.id = v.slot >> 24
+ WHERE v.slot IS NOT NULL AND p.owner IN (0, ?2)"""
+
+ADD_VERSION = """INSERT INTO log(seq, ts, branch, type, slot, cause, grp, origin, details, version, live, value,
+ value_seq, agent, author, run, confidence, memory_type, prior, good, bad, outcomes, born, expires, refs)
+ VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+SET_HEAD = """INSERT OR REPLACE INTO head(seq, ts, branch, slot, version, live, value, value_seq, agent, author, run,
+ confidence, memory_type, prior, good, bad, outcomes, born, expires, refs)
+ VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+ADD_EVENT = """INSERT INTO log(seq, ts, branch, type, agent, actor, grp, run, details)
+ VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+EVENT = f"SELECT {_EVENT} FROM log v {_EVENT_NAMES} WHERE v.seq = ?"
+_SHOWN = """v.cause IS NULL AND v.seq > ?3 AND v.seq < ?4 AND (p.owner IS NULL OR p.owner IN (0, ?2))
+ AND EXISTS(SELECT 1 FROM branch b WHERE b.id = v.branch AND b.namespace = ?1)"""
+_NEWEST = "ORDER BY v.seq DESC LIMIT ?5"
+_OF_ACTOR = f"""SELECT * FROM (SELECT {_EVENT} FROM log v {_EVENT_NAMES}
+ WHERE v.actor = ?6 AND v.actor IS NOT NULL AND v.actor <> v.agent AND (?7 IS NULL OR v.type = ?7) AND {_SHOWN}
+ {_NEWEST})"""
+TIMELINE_AGENT = f"""SELECT * FROM (SELECT {_EVENT} FROM log v INDEXED BY log_agent {_EVENT_NAMES}
+ WHERE v.agent = ?6 AND v.memory_type IS NOT 5 AND (?7 IS NULL OR v.type = ?7) AND {_SHOWN} {_NEWEST})
+ UNION ALL {_OF_ACTOR} ORDER BY 1 DESC LIMIT ?5"""
+TIMELINE_AGENT_RARE = f"""SELECT * FROM (SELECT {_EVENT} FROM log v INDEXED BY log_rare {_EVENT_NAMES}
+ WHERE v.agent = ?6 AND v.type = ?7 AND v.type <> 1 AND v.memory_type IS NOT 5 AND {_SHOWN} {_NEWEST})
+ UNION ALL {_OF_ACTOR} ORDER BY 1 DESC LIMIT ?5"""
+TIMELINE_BRANCH = f"""SELECT {_EVENT} FROM log v INDEXED BY log_branch {_EVENT_NAMES}
+ WHERE v.branch = ?8 AND (?6 IS NULL OR v.agent = ?6 OR v.actor = ?6) AND (?7 IS NULL OR v.type = ?7)
+ AND (?9 OR v.memory_type IS NOT 5) AND {_SHOWN} {_NEWEST}"""
+TIMELINE_ALL = f"""SELECT {_EVENT} FROM log v {_EVENT_NAMES}
+ WHERE (?6 IS NULL OR v.agent = ?6 OR v.actor = ?6) AND (?7 IS NULL OR v.type = ?7)
+ AND (?9 OR v.memory_type IS NOT 5) AND {_SHOWN} {_NEWEST}"""
+CONTEXTS = f"""SELECT {_EVENT} FROM log v INDEXED BY log_rare {_EVENT_NAMES}
+ WHERE v.type = 23 AND v.type <> 1 AND v.cause IS NULL AND v.seq <= ?2
+ AND v.run IN (SELECT value FROM json_each(?1)) ORDER BY v.seq"""
+LAST = "SELECT seq, ts FROM log ORDER BY seq DESC LIMIT 1"
+LAST_OF_BRANCH = "SELECT max(seq) FROM log INDEXED BY log_branch WHERE branch = ?"
+AT_OR_BEFORE = "SELECT seq, ts FROM log WHERE seq <= ? ORDER BY seq DESC LIMIT 1"
+MERGE_EDGES = """SELECT m.target, m.seq, m.source, m.source_seq, m.agent FROM json_each(?1) j
+ CROSS JOIN merge_edge m ON m.target = j.value ORDER BY m.target, m.seq"""
+ADD_MERGE_EDGE = "INSERT INTO merge_edge(target, seq, source, source_seq, agent) VALUES(?, ?, ?, ?, ?)"
+
+# --- beside the log --------------------------------------------------------------------------------------------------
+
+IDEMPOTENT = "SELECT seq FROM idempotency WHERE namespace = ? AND agent = ? AND token = ?"
+ADD_IDEMPOTENT = "INSERT INTO idempotency(namespace, agent, token, seq) VALUES(?, ?, ?, ?)"
+OUTCOME = "SELECT seq FROM outcome WHERE namespace = ? AND ref = ? AND type = ?"
+OUTCOMES = "SELECT seq FROM outcome WHERE namespace = ? AND ref = ? ORDER BY seq"
+ADD_OUTCOME = "INSERT INTO outcome(namespace, ref, type, seq) VALUES(?, ?, ?, ?)"
+READ_SET = """SELECT DISTINCT r.seq FROM json_each(?1) j CROSS JOIN read_set r ON r.run = j.value AND r.outcome = ?2
+ ORDER BY r.seq"""
+ADD_READ = """INSERT INTO read_set(run, outcome, seq, count) VALUES(?1, 0, ?2, ?3)
+ ON CONFLICT(run, outcome, seq) DO UPDATE SET count = count + excluded.count"""
+JUDGE_READS = """UPDATE read_set SET outcome = ?2
+ WHERE run IN (SELECT value FROM json_each(?1)) AND outcome = 0"""
+JUDGED = "SELECT seq, made, skipped FROM judged WHERE outcome = ? ORDER BY seq"
+ADD_JUDGED = "INSERT INTO judged(outcome, seq, made, skipped) VALUES(?, ?, ?, ?)"
+_EXPERIMENT = "e.branch, e.name, e.source, e.params, e.metrics, e.status, e.error, e.agent, e.started, e.ended"
+EXPERIMENTS = f"""SELECT {_EXPERIMENT} FROM experiment e JOIN branch b ON b.id = e.branch
+ WHERE b.namespace = ? ORDER BY e.branch"""
+EXPERIMENT = f"SELECT {_EXPERIMENT} FROM experiment e WHERE e.branch = ?"
+SAVE_EXPERIMENT = """INSERT OR REPLACE INTO experiment(branch, name, source, params, metrics, status, error,
+ agent, started, ended) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+# --- the whole -------------------------------------------------------------------------------------------------------
+
+COUNT_ENTRIES = f"""SELECT count(*) FROM ({_VIEW.format(ranges=_RANGES_ALL)}) q CROSS JOIN log h ON h.seq = q.seq
+ WHERE {_LIVE}"""
+COUNT_VERSIONS = """SELECT count(*) FROM log v CROSS JOIN path p ON p.id = v.slot >> 24
+ CROSS JOIN branch b ON b.id = v.branch
+ WHERE v.slot IS NOT NULL AND p.owner IN (0, ?2) AND b.namespace = ?1"""
+COUNT_EVENTS = """SELECT count(*) FROM log v CROSS JOIN branch b ON b.id = v.branch
+ LEFT JOIN path p ON p.id = v.slot >> 24
+ WHERE v.cause IS NULL AND b.namespace = ?1 AND (p.owner IS NULL OR p.owner IN (0, ?2))"""
+COUNT_BRANCHES = "SELECT count(*) FROM branch WHERE namespace = ?1"
+COUNT_AGENTS = """SELECT count(DISTINCT v.agent) FROM log v CROSS JOIN branch b ON b.id = v.branch
+ LEFT JOIN path p ON p.id = v.slot >> 24
+ WHERE b.namespace = ?1 AND (p.owner IS NULL OR p.owner IN (0, ?2))"""
+PAGE_BYTES = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+ALL_VERSIONS_COUNT = "SELECT count(*) FROM log WHERE slot IS NOT NULL"
+INTEGRITY = "PRAGMA integrity_check(20)"
+
+PROBLEMS = {
+    "head_is_newest": """SELECT 'slot ' || h.slot || ' on branch ' || h.branch FROM head h WHERE h.seq IS NOT
+ (SELECT max(v.seq) FROM log v WHERE v.slot = h.slot AND v.branch = h.branch)""",
+    "version_has_head": """SELECT 'version ' || v.seq FROM log v WHERE v.slot IS NOT NULL AND NOT EXISTS
+ (SELECT 1 FROM head h WHERE h.branch = v.branch AND h.slot = v.slot)""",
+    "head_equals_log": """SELECT 'version ' || h.seq FROM head h JOIN log v ON v.seq = h.seq
+ WHERE (h.version, h.live, h.ts, h.agent, h.author, h.run, h.confidence, h.memory_type, h.prior, h.good, h.bad,
+ h.outcomes, h.born, h.expires, h.refs, h.value_seq) IS NOT
+ (v.version, v.live, v.ts, v.agent, v.author, v.run, v.confidence, v.memory_type, v.prior, v.good, v.bad,
+ v.outcomes, v.born, v.expires, v.refs, coalesce(v.value_seq, v.seq))
+ OR (h.value IS NOT NULL AND h.value IS NOT (SELECT o.value FROM log o WHERE o.seq = h.value_seq))""",
+    "value_has_an_owner": """SELECT 'version ' || v.seq FROM log v LEFT JOIN log o ON o.seq = v.value_seq
+ WHERE v.slot IS NOT NULL AND v.live
+ AND CASE WHEN v.value_seq IS NULL THEN v.value IS NULL
+ ELSE v.value IS NOT NULL OR o.value IS NULL OR o.value_seq IS NOT NULL END""",
+    "value_is_json": "SELECT 'version ' || v.seq FROM log v WHERE v.value IS NOT NULL AND NOT json_valid(v.value)",
+    "tombstone_is_empty": """SELECT 'version ' || v.seq FROM log v
+ WHERE v.slot IS NOT NULL AND NOT v.live AND v.value IS NOT NULL""",
+    "versions_are_counted": """SELECT 'version ' || n.seq FROM (
+ SELECT seq, version, slot, branch, lag(version) OVER (PARTITION BY slot, branch ORDER BY seq) AS before
+ FROM log WHERE slot IS NOT NULL) n WHERE CASE WHEN before IS NOT NULL THEN n.version <> before + 1 ELSE n.version <>
+ 1 + coalesce((SELECT w.version FROM lineage a CROSS JOIN log w INDEXED BY log_slot
+ ON w.slot = n.slot AND w.branch = a.ancestor AND w.seq <= a.upto
+ WHERE a.branch = n.branch AND a.depth > 0 ORDER BY a.depth, w.seq DESC LIMIT 1), 0) END""",
+    "confidence_is_within_0_and_1": """SELECT 'version ' || v.seq FROM log v
+ WHERE v.slot IS NOT NULL AND NOT (v.confidence BETWEEN 0 AND 1)""",
+    "time_never_goes_back": """SELECT 'event ' || n.seq FROM (
+ SELECT seq, ts, lag(ts) OVER (ORDER BY seq) AS before FROM log) n WHERE n.ts < n.before""",
+    "cause_is_an_event": """SELECT 'version ' || v.seq FROM log v LEFT JOIN log c ON c.seq = v.cause
+ WHERE v.cause IS NOT NULL AND (c.seq IS NULL OR c.cause IS NOT NULL OR c.branch <> v.branch OR c.seq >= v.seq)""",
+    "names_exist": """SELECT 'event ' || v.seq FROM log v WHERE
+ NOT EXISTS (SELECT 1 FROM agent a WHERE a.id = v.agent) OR NOT EXISTS (SELECT 1 FROM branch b WHERE b.id = v.branch)
+ OR NOT EXISTS (SELECT 1 FROM run r WHERE r.id = v.run)
+ OR (v.slot IS NOT NULL AND NOT EXISTS (SELECT 1 FROM slot s WHERE s.id = v.slot))
+ OR (v.actor IS NOT NULL AND NOT EXISTS (SELECT 1 FROM agent a WHERE a.id = v.actor))
+ OR (v.author IS NOT NULL AND NOT EXISTS (SELECT 1 FROM agent a WHERE a.id = v.author))""",
+    "slot_is_in_its_path": """SELECT 'slot ' || s.id FROM slot s LEFT JOIN path p ON p.id = s.path
+ WHERE p.id IS NULL OR s.id >> 24 <> s.path OR (s.id & 16777215) >= p.next""",
+    "lineage_is_closed": """SELECT 'branch ' || b.id FROM branch b WHERE
+ (SELECT count(*) FROM lineage a WHERE a.branch = b.id) <> b.depth + 1
+ OR NOT EXISTS (SELECT 1 FROM lineage a WHERE a.branch = b.id AND a.depth = 0 AND a.ancestor = b.id)
+ OR EXISTS (SELECT 1 FROM lineage a WHERE a.branch = b.parent AND NOT EXISTS (SELECT 1 FROM lineage c
+ WHERE c.branch = b.id AND c.depth = a.depth + 1 AND c.ancestor = a.ancestor AND c.upto = min(a.upto, b.fork_seq)))""",
+    "child_is_after_its_fork": """SELECT 'version ' || v.seq FROM branch b CROSS JOIN log v ON v.branch = b.id
+ WHERE b.parent IS NOT NULL AND v.seq <= b.fork_seq""",
+    "merge_edge_is_a_merge": """SELECT 'merge ' || m.seq FROM merge_edge m LEFT JOIN log v ON v.seq = m.seq
+ WHERE v.seq IS NULL OR v.branch <> m.target OR v.type <> 8 OR m.source_seq >= m.seq""",
+    "outcome_is_an_event": """SELECT 'outcome ' || o.ref FROM outcome o LEFT JOIN log v ON v.seq = o.seq
+ WHERE v.seq IS NULL OR v.type <> 3""",
+}
+"""Invariants: each statement returns a line for every violation."""

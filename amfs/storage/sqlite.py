@@ -1,0 +1,409 @@
+"""The SQLite storage: connections, transactions, durability, and SQLite's errors as ours.
+
+A connection serves one thread at a time: a transaction takes one from the pool and gives it back, so a thread that
+works alone keeps meeting the same one, with its caches warm. A forked process starts with an empty pool; it must not
+use or close what it inherited. ``":memory:"`` is one connection behind a lock.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import weakref
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from amfs.errors import (
+    CannotOpenDatabaseError,
+    CorruptDatabaseError,
+    DatabaseBusyError,
+    DatabaseError,
+    DatabaseFullError,
+    HandleClosedError,
+    NewerSchemaError,
+    NotADatabaseError,
+    ReadOnlyDatabaseError,
+)
+from amfs.models import Durability
+from amfs.storage.locking import FileLock, NoLock
+from amfs.storage.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate
+from amfs.storage.queries import PAGE_BYTES
+from amfs.storage.tables import Names, Tables
+
+MEMORY = ":memory:"
+
+_BUSY_SECONDS = 10.0
+_CACHE_KIB = 16_384
+_CHECKPOINT_PAGES = 4000
+
+_ERRORS: dict[int, tuple[type[DatabaseError], str]] = {
+    sqlite3.SQLITE_NOTADB: (NotADatabaseError, "is not an SQLite database; nothing was written to it"),
+    sqlite3.SQLITE_CANTOPEN: (
+        CannotOpenDatabaseError,
+        "cannot be opened: check that it exists and who may read it",
+    ),
+    sqlite3.SQLITE_PERM: (CannotOpenDatabaseError, "cannot be opened: permission denied"),
+    sqlite3.SQLITE_READONLY: (ReadOnlyDatabaseError, "is read-only: it can be read, not written"),
+    sqlite3.SQLITE_FULL: (
+        DatabaseFullError,
+        "cannot grow: the disk is full. The write was undone; free some space",
+    ),
+    sqlite3.SQLITE_IOERR: (DatabaseFullError, "cannot be written or read: disk error, or the disk is full"),
+    sqlite3.SQLITE_BUSY: (DatabaseBusyError, "is locked by another program; try again when it is done"),
+    sqlite3.SQLITE_LOCKED: (DatabaseBusyError, "is locked by another program; try again when it is done"),
+    sqlite3.SQLITE_CORRUPT: (CorruptDatabaseError, "is damaged: restore a backup"),
+}
+
+
+def translate(error: sqlite3.Error, database: str) -> DatabaseError:
+    """Return SQLite's error as ours, by its code and never by its text."""
+    code = getattr(error, "sqlite_errorcode", None)
+    kind, what = _ERRORS.get((code or 0) & 0xFF, (DatabaseError, f"failed: {error}"))
+    return kind(f"database {database!r} {what}")
+
+
+class SQLiteStorage:
+    """A database in one SQLite file, or in memory."""
+
+    def __init__(self, database: str, durability: Durability) -> None:
+        self._location = _Location.parse(database)
+        self._durability = durability
+        self._names = Names()
+        self._closed = False
+        self._pid = os.getpid()
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._memory = threading.RLock() if database == MEMORY else None
+        self._lock: FileLock | NoLock = NoLock()
+        self._read_only = self._location.check()
+        if self._location.path is not None and not self._read_only:
+            self._lock = FileLock(Path(f"{self._location.path}-lock"))
+        self._finalizer = weakref.finalize(self, _close_all, self._idle, self._lock)
+        self._open()
+
+    # --- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> str:
+        """What two handles on the same database have in common."""
+        path = self._location.path
+        return f"memory:{id(self)}" if path is None else os.path.realpath(path)
+
+    @property
+    def database(self) -> str:
+        """Where the database is."""
+        return MEMORY if self._location.path is None else str(self._location.path)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be written."""
+        return self._read_only
+
+    def describe(self) -> dict[str, str | int]:
+        """Return durability, schema and engine versions and the size of the file in bytes."""
+        connection = self.take()
+        try:
+            size = int(connection.execute(PAGE_BYTES).fetchone()[0])
+        finally:
+            self.give_back(connection)
+        return {
+            "durability": self._durability.value,
+            "schema_version": SCHEMA_VERSION,
+            "engine_version": sqlite3.sqlite_version,
+            "file_bytes": size,
+        }
+
+    # --- transactions ----------------------------------------------------------------------------------------------
+
+    def reading(self) -> SQLiteReading:
+        """Return a context for one statement."""
+        return SQLiteReading(self)
+
+    def snapshot(self) -> SQLiteSnapshot:
+        """Return a context in which several statements see the same state."""
+        return SQLiteSnapshot(self)
+
+    def writing(self) -> SQLiteWriting:
+        """Return a context for a transaction that writes; it waits for its turn."""
+        if self._read_only:
+            raise ReadOnlyDatabaseError(f"database {self.database!r} is read-only: it can be read, not written")
+        return SQLiteWriting(self)
+
+    # --- connections -----------------------------------------------------------------------------------------------
+
+    @property
+    def lock(self) -> FileLock | NoLock:
+        """The lock that writers queue at."""
+        return self._lock
+
+    @property
+    def names(self) -> Names:
+        """The ids known so far."""
+        return self._names
+
+    def take(self) -> sqlite3.Connection:
+        """Take an idle connection, or open one."""
+        if self._memory is not None:
+            self._memory.acquire()
+            if self._idle:
+                return self._idle[0]
+            self._memory.release()
+            raise HandleClosedError("this database was closed; open it again")
+        if self._pid != os.getpid():
+            _inherited.append(self._idle)
+            self._pid, self._idle = os.getpid(), deque()
+            self._finalizer.detach()
+            self._finalizer = weakref.finalize(self, _close_all, self._idle, self._lock)
+        try:
+            return self._idle.pop()
+        except IndexError:
+            if self._closed:
+                raise HandleClosedError("this database was closed; open it again") from None
+            return self._connect()
+
+    def give_back(self, connection: sqlite3.Connection) -> None:
+        """Return a connection to the pool."""
+        if self._memory is not None:
+            self._memory.release()
+        elif self._closed:
+            with self._lock:
+                connection.close()
+        else:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close every connection that is not in use; those in use close when they are given back."""
+        self._closed = True
+        _close_all(self._idle, self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._location.uri(read_only=self._read_only),
+            uri=True,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+        try:
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            connection.execute(f"PRAGMA synchronous = {self._durability.name}")
+            connection.execute("PRAGMA temp_store = MEMORY")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _open(self) -> None:
+        connection: sqlite3.Connection | None = None
+        try:
+            with self._lock:
+                connection = self._connect_first()
+                self._prepare(connection)
+        except sqlite3.Error as error:
+            _close_quietly(connection)
+            raise translate(error, self.database) from error
+        except OSError as error:
+            _close_quietly(connection)
+            raise CannotOpenDatabaseError(f"database {self.database!r} cannot be opened: {error}") from error
+        except BaseException:
+            _close_quietly(connection)
+            raise
+        self._idle.append(connection)
+
+    def _connect_first(self) -> sqlite3.Connection:
+        try:
+            connection = self._connect()
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError as error:
+            # A read-only folder cannot hold the files WAL needs; without a -wal file nobody is writing.
+            unreadable = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN
+            if not (self._read_only and unreadable and self._location.freeze()):
+                raise
+            connection = self._connect()
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        ours = int(connection.execute("PRAGMA application_id").fetchone()[0]) == APPLICATION_ID
+        tables = int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+        if not ours and (tables or found):
+            raise NotADatabaseError(f"{self.database!r} is an SQLite database of another program; it was not touched")
+        if found > SCHEMA_VERSION:
+            raise NewerSchemaError(
+                f"database {self.database!r} has schema {found}, this version of AMFS knows {SCHEMA_VERSION}: "
+                "upgrade AMFS. The file was not touched"
+            )
+        if found == SCHEMA_VERSION:
+            return
+        if self._read_only:
+            raise ReadOnlyDatabaseError(f"database {self.database!r} must be upgraded first and is read-only")
+        if self._memory is None:
+            mode = str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+            if mode != "wal":
+                raise CannotOpenDatabaseError(f"{self.database!r}: this file system cannot hold a shared database")
+        migrate(connection)
+
+
+class SQLiteReading:
+    """One statement, with nothing locked."""
+
+    __slots__ = ("_connection", "_storage")
+
+    def __init__(self, storage: SQLiteStorage) -> None:
+        self._storage = storage
+
+    def __enter__(self) -> Tables:
+        try:
+            self._connection = self._storage.take()
+        except sqlite3.Error as error:
+            raise translate(error, self._storage.database) from error
+        return Tables(self._connection, self._storage.names)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._storage.give_back(self._connection)
+        if isinstance(error, sqlite3.Error):
+            raise translate(error, self._storage.database) from error
+
+
+class SQLiteSnapshot(SQLiteReading):
+    """Several statements that see the same state."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Tables:
+        tables = super().__enter__()
+        self._connection.execute("BEGIN")
+        return tables
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        super().__exit__(kind, error, trace)
+
+
+class SQLiteWriting:
+    """A transaction that writes: BEGIN IMMEDIATE under the lock, then COMMIT, or ROLLBACK on an exception."""
+
+    __slots__ = ("_connection", "_storage", "_tables")
+
+    def __init__(self, storage: SQLiteStorage) -> None:
+        self._storage = storage
+
+    def __enter__(self) -> Tables:
+        storage = self._storage
+        try:
+            connection = self._connection = storage.take()
+            try:
+                storage.lock.acquire()
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                except BaseException:
+                    storage.lock.release()
+                    raise
+            except BaseException:
+                storage.give_back(connection)
+                raise
+        except sqlite3.Error as error:
+            raise translate(error, storage.database) from error
+        self._tables = Tables(connection, storage.names, writing=True)
+        return self._tables
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        connection = self._connection
+        try:
+            if kind is None:
+                connection.execute("COMMIT")
+                self._tables.keep_names()
+        except sqlite3.Error as failed:
+            error = failed
+        finally:
+            # SQLite rolls back by itself when the disk is full; a second ROLLBACK would hide the first error.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._storage.lock.release()
+            self._storage.give_back(connection)
+        if isinstance(error, sqlite3.Error):
+            raise translate(error, self._storage.database) from error
+
+
+class _Location:
+    """A path or URI as given, and how SQLite is to open it."""
+
+    def __init__(self, path: Path | None, mode: str | None) -> None:
+        self.path = path
+        self._mode = mode
+        self._frozen = False
+
+    @classmethod
+    def parse(cls, database: str) -> _Location:
+        if database == MEMORY:
+            return cls(None, None)
+        if database.startswith("file:"):
+            parts = urlsplit(database)
+            mode = parse_qs(parts.query).get("mode", [None])[0]
+            return cls(Path(unquote(parts.path)), mode)
+        return cls(Path(database), None)
+
+    def check(self) -> bool:
+        """Refuse what cannot be a database, make the folder for a new one, and say whether it is read-only."""
+        if self.path is None:
+            return False
+        if not str(self.path) or "\0" in str(self.path):
+            raise CannotOpenDatabaseError(f"{str(self.path)!r} is not the path of a file")
+        if self.path.is_dir():
+            raise CannotOpenDatabaseError(f"{str(self.path)!r} is a directory; pass the path of a file in it")
+        if self._mode == "ro":
+            return True
+        if self.path.exists():
+            return not os.access(self.path, os.W_OK)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotOpenDatabaseError(f"the folder of {str(self.path)!r} cannot be made: {error}") from error
+        return False
+
+    def freeze(self) -> bool:
+        """Open the file as one that nobody changes, if nobody is writing it."""
+        self._frozen = self.path is not None and not Path(f"{self.path}-wal").exists()
+        return self._frozen
+
+    def uri(self, *, read_only: bool) -> str:
+        if self.path is None:
+            return "file::memory:"
+        options = "mode=ro&immutable=1" if self._frozen else "mode=ro" if read_only else "mode=rwc"
+        return f"{self.path.resolve().as_uri()}?{options}"
+
+
+_inherited: list[deque[sqlite3.Connection]] = []
+"""Connections that came over a fork: closing them here could release the parent's locks, so they are kept."""
+
+
+def _close_all(idle: deque[sqlite3.Connection], lock: FileLock | NoLock) -> None:
+    with lock:
+        while idle:
+            idle.pop().close()
+    lock.close()
+
+
+def _close_quietly(connection: sqlite3.Connection | None) -> None:
+    if connection is not None:
+        connection.close()

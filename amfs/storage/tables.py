@@ -1,0 +1,423 @@
+"""What one SQLite transaction reads and writes: the storage protocol over a connection."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from amfs.errors import InvalidInputError
+from amfs.storage import queries as q
+from amfs.storage.base import (
+    NOW,
+    BranchRow,
+    EventRow,
+    ExperimentRow,
+    ListFilter,
+    MergeEdge,
+    NewEvent,
+    NewVersion,
+    Position,
+    RunRow,
+    Segment,
+    Slot,
+    TimelineFilter,
+    VersionRow,
+)
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_INLINE = 1000
+"""Values up to this many characters are kept in head too, so that a read touches one tree."""
+
+_KEPT = 200_000
+"""How many names of a kind are remembered before they are forgotten and learned anew."""
+
+_SLOTS_OF_A_PATH = 1 << 24
+
+
+class Names:
+    """The ids learned so far. Names and ids never change, so what was committed once may be remembered for good."""
+
+    def __init__(self) -> None:
+        self.namespaces: dict[str, int] = {}
+        self.agents: dict[str, int] = {}
+        self.agent_names: dict[int, str] = {}
+        self.branches: dict[tuple[int, str], BranchRow] = {}
+        self.branches_by_id: dict[int, BranchRow] = {}
+        self.lineages: dict[int, list[Segment]] = {}
+        self.runs: dict[int, RunRow] = {}
+        self.run_ids: dict[tuple[int, str, str], int] = {}
+        self.slots: dict[tuple[int, str, str], int] = {}
+        self.slot_names: dict[int, Slot] = {}
+
+
+class Tables:
+    """A Reader, and inside a transaction that writes a Transaction."""
+
+    __slots__ = ("_connection", "_execute", "_learned", "_names")
+
+    def __init__(self, connection: sqlite3.Connection, names: Names, *, writing: bool = False) -> None:
+        self._connection = connection
+        self._execute = connection.execute
+        self._names = names
+        # What a transaction made is known to others only once it is committed.
+        self._learned: list[tuple[dict[Any, Any], Any, Any]] | None = [] if writing else None
+
+    def keep_names(self) -> None:
+        """Remember the names learned in this transaction; called once it is committed."""
+        for known, name, value in self._learned or ():
+            _remember(known, name, value)
+
+    def _learn(self, known: dict[K, V], name: K, value: V) -> None:
+        if self._learned is None:
+            _remember(known, name, value)
+        else:
+            self._learned.append((known, name, value))
+
+    def _id(self, known: dict[K, int], name: K, statement: str, parameters: tuple[Any, ...]) -> int | None:
+        found = known.get(name)
+        if found is None:
+            row = self._execute(statement, parameters).fetchone()
+            if row is None:
+                return None
+            found = row[0]
+            self._learn(known, name, found)
+        return found
+
+    # --- names -----------------------------------------------------------------------------------------------------
+
+    def namespace(self, name: str) -> int | None:
+        return self._id(self._names.namespaces, name, q.NAMESPACE, (name,))
+
+    def agent(self, name: str) -> int | None:
+        return self._id(self._names.agents, name, q.AGENT, (name,))
+
+    def agent_name(self, agent: int) -> str:
+        name = self._names.agent_names.get(agent)
+        if name is None:
+            name = str(self._execute(q.AGENT_NAME, (agent,)).fetchone()[0])
+            self._learn(self._names.agent_names, agent, name)
+        return name
+
+    def agent_home(self, name: str) -> str | None:
+        row = self._execute(q.AGENT_HOME, (name,)).fetchone()
+        return None if row is None else row[0]
+
+    def branch(self, namespace: int, name: str) -> BranchRow | None:
+        found = self._names.branches.get((namespace, name))
+        if found is None:
+            row = self._execute(q.BRANCH, (namespace, name)).fetchone()
+            if row is None:
+                return None
+            found = BranchRow._make(row)
+            self._learn(self._names.branches, (namespace, name), found)
+        return found
+
+    def branch_by_id(self, branch: int) -> BranchRow:
+        found = self._names.branches_by_id.get(branch)
+        if found is None:
+            found = BranchRow._make(self._execute(q.BRANCH_BY_ID, (branch,)).fetchone())
+            self._learn(self._names.branches_by_id, branch, found)
+        return found
+
+    def branches(self, namespace: int) -> list[tuple[BranchRow, bool]]:
+        return [(BranchRow._make(row[:-1]), bool(row[-1])) for row in self._execute(q.BRANCHES, (namespace,))]
+
+    def is_open(self, branch: int) -> bool:
+        return bool(self._execute(q.IS_OPEN, (branch,)).fetchone()[0])
+
+    def lineage(self, branch: int, upto: int = NOW) -> list[Segment]:
+        found = self._names.lineages.get(branch)
+        if found is None:
+            found = [Segment(ancestor, 0, upper) for ancestor, upper in self._execute(q.LINEAGE, (branch,))]
+            self._learn(self._names.lineages, branch, found)
+        return found if upto == NOW else [Segment(part.branch, 0, min(part.upper, upto)) for part in found]
+
+    def run(self, run: int) -> RunRow:
+        found = self._names.runs.get(run)
+        if found is None:
+            found = RunRow._make(self._execute(q.RUN, (run,)).fetchone())
+            self._learn(self._names.runs, run, found)
+        return found
+
+    def runs(self, namespace: int, name: str) -> list[int]:
+        return [row[0] for row in self._execute(q.RUNS, (namespace, name))]
+
+    def slot(self, owner: int, path: str, key: str) -> int | None:
+        return self._id(self._names.slots, (owner, path, key), q.SLOT, (owner, path, key))
+
+    def slots(self, ids: Iterable[int]) -> Mapping[int, Slot]:
+        known = self._names.slot_names
+        wanted = list(ids)
+        found = {number: known[number] for number in wanted if number in known}
+        missing = [number for number in wanted if number not in found]
+        if missing:
+            for number, owner, path, key in self._execute(q.SLOTS, (json.dumps(missing),)):
+                found[number] = slot = Slot(owner, path, key)
+                self._learn(known, number, slot)
+        return found
+
+    def owns_private(self, agent: int) -> bool:
+        return bool(self._execute(q.OWNS_PRIVATE, (agent,)).fetchone()[0])
+
+    def add_namespace(self, name: str, now: int) -> int:
+        return _made(self._execute(q.ADD_NAMESPACE, (name, now)))
+
+    def add_agent(self, name: str, home: int | None) -> int:
+        return _made(self._execute(q.ADD_AGENT, (name, home)))
+
+    def add_branch(self, row: BranchRow) -> int:
+        made = _made(self._execute(q.ADD_BRANCH, row[1:5] + row[5:]))
+        self._execute(q.ADD_LINEAGE, (made, row.parent, row.fork_seq))
+        return made
+
+    def close_branch(self, branch: int, now: int) -> None:
+        self._execute(q.CLOSE_BRANCH, (branch, now))
+
+    def add_run(self, namespace: int, session: str, name: str, thread: str | None, metadata: str | None) -> int:
+        identity = (namespace, name, session)
+        found = self._id(self._names.run_ids, identity, q.RUN_ID, identity)
+        if found is None:
+            found = _made(self._execute(q.ADD_RUN, (*identity, thread, metadata)))
+            self._learn(self._names.run_ids, identity, found)
+        return found
+
+    def add_slot(self, owner: int, path: str, key: str) -> int:
+        found = self.slot(owner, path, key)
+        if found is not None:
+            return found
+        row = self._execute(q.PATH, (owner, path)).fetchone()
+        path_id, number = row or (_made(self._execute(q.ADD_PATH, (owner, path))), 0)
+        if number >= _SLOTS_OF_A_PATH:
+            raise InvalidInputError(f"path {path!r} holds {number} keys, the most one path can; use more paths")
+        made = (path_id << 24) + number
+        self._execute(q.TAKE_SLOT, (path_id,))
+        self._execute(q.ADD_SLOT, (made, path_id, key))
+        self._learn(self._names.slots, (owner, path, key), made)
+        return made
+
+    # --- versions --------------------------------------------------------------------------------------------------
+
+    def current(self, branch: BranchRow, slot: int, agent: int) -> tuple[VersionRow | None, bool]:
+        if branch.parent is not None:
+            return self.visible(branch, slot), self.owns_private(agent)
+        row = self._execute(q.CURRENT, (branch.id, slot, agent)).fetchone()
+        if row is None:
+            return None, self.owns_private(agent)
+        return VersionRow._make(row[:-1]), row[-1]
+
+    def visible(self, branch: BranchRow, slot: int, upto: int = NOW) -> VersionRow | None:
+        if upto == NOW and branch.parent is None:
+            row = self._execute(q.CURRENT, (branch.id, slot, 0)).fetchone()
+            return None if row is None else VersionRow._make(row[:-1])
+        return _version(self._execute(q.VISIBLE, (branch.id, slot, upto)))
+
+    def visible_many(self, branch: int, slots: Sequence[int], upto: int = NOW) -> dict[int, VersionRow]:
+        rows = self._execute(q.VISIBLE_MANY, (branch, json.dumps(list(slots)), upto))
+        return {row[3]: VersionRow._make(row) for row in rows}
+
+    def version(self, seq: int) -> VersionRow | None:
+        return _version(self._execute(q.VERSION, (seq,)))
+
+    def versions(self, seqs: Sequence[int]) -> dict[int, VersionRow]:
+        return {row[0]: VersionRow._make(row) for row in self._execute(q.VERSIONS, (json.dumps(list(seqs)),))}
+
+    def newest_by(self, branch: int, slot: int, author: int) -> VersionRow | None:
+        return _version(self._execute(q.NEWEST_BY, (branch, slot, author)))
+
+    def list(self, branch: BranchRow, upto: int, which: ListFilter) -> list[VersionRow]:
+        if upto == NOW and branch.parent is None:
+            statement = _by_range(which, q.LIST_ROOT_ALL, q.LIST_ROOT_ONE, q.LIST_ROOT_BELOW)
+            return [VersionRow._make(row) for row in self._execute(statement, _list_parameters(branch, which))]
+        statement = _by_range(which, q.LIST_VIEW_ALL, q.LIST_VIEW_ONE, q.LIST_VIEW_BELOW)
+        return [VersionRow._make(row) for row in self._execute(statement, (*_list_parameters(branch, which), upto))]
+
+    def paths(self, branch: BranchRow, viewer: int, now: int) -> list[tuple[str, int]]:
+        return self._execute(q.PATHS, (branch.id, viewer, None, now, None, -1, -1, NOW)).fetchall()
+
+    def history(self, branch: int, slot: int, upto: int = NOW) -> list[VersionRow]:
+        return [VersionRow._make(row) for row in self._execute(q.HISTORY, (branch, slot, upto))]
+
+    def all_versions(self, branch: int, upto: int, which: ListFilter) -> list[VersionRow]:
+        statement = _by_range(which, q.ALL_VERSIONS_ALL, q.ALL_VERSIONS_ONE, q.ALL_VERSIONS_BELOW)
+        parameters = (
+            branch, which.viewer, which.path, which.now, which.memory_type, which.after, which.limit, upto,
+        )  # fmt: skip
+        return [VersionRow._make(row) for row in self._execute(statement, parameters)]
+
+    def changed_slots(self, segments: Sequence[Segment], viewer: int) -> set[int]:
+        return {row[0] for row in self._execute(q.CHANGED, (json.dumps(list(segments)), viewer))}
+
+    def find_joined(self, name: str, viewer: int) -> list[int]:
+        cuts = [index for index, character in enumerate(name) if character == "/"]
+        pairs = [(name[:cut], name[cut + 1 :]) for cut in cuts]
+        return [row[0] for row in self._execute(q.FIND_JOINED, (json.dumps(pairs), viewer))]
+
+    def position(self, branch: int) -> Position:
+        is_open, seq, ts = self._execute(q.POSITION, (branch,)).fetchone()
+        return Position(is_open, seq or 0, ts or 0)
+
+    def append_version(self, new: NewVersion) -> None:
+        self._execute(q.ADD_VERSION, _log_parameters(new))
+        self._execute(q.SET_HEAD, _head_parameters(new.row))
+
+    def append_versions(self, new: Sequence[NewVersion]) -> None:
+        self._connection.executemany(q.ADD_VERSION, map(_log_parameters, new))
+        self._connection.executemany(q.SET_HEAD, (_head_parameters(one.row) for one in new))
+
+    # --- events ----------------------------------------------------------------------------------------------------
+
+    def append_event(self, new: NewEvent) -> None:
+        self._execute(q.ADD_EVENT, new)
+
+    def event(self, seq: int) -> EventRow | None:
+        row = self._execute(q.EVENT, (seq,)).fetchone()
+        return None if row is None else EventRow._make(row)
+
+    def timeline(self, which: TimelineFilter) -> list[EventRow]:
+        parameters = (
+            which.namespace, which.viewer, which.after, which.before, which.limit, which.agent, which.event_type,
+            which.branch, which.messages,
+        )  # fmt: skip
+        if which.branch is not None:
+            rows = self._execute(q.TIMELINE_BRANCH, parameters)
+        elif which.agent is None or which.messages:
+            rows = self._execute(q.TIMELINE_ALL, parameters)
+        elif which.event_type in (None, 1):
+            rows = self._execute(q.TIMELINE_AGENT, parameters[:7])
+        else:
+            rows = self._execute(q.TIMELINE_AGENT_RARE, parameters[:7])
+        return [EventRow._make(row) for row in rows]
+
+    def contexts(self, runs: Sequence[int], upto: int) -> list[EventRow]:
+        return [EventRow._make(row) for row in self._execute(q.CONTEXTS, (json.dumps(list(runs)), upto))]
+
+    def seq_at(self, ts: int) -> int:
+        """Return the newest seq not after an instant; instants never go back along the log, so halving finds it."""
+        low, high = 0, self.last_seq()
+        while low < high:
+            middle = (low + high + 1) // 2
+            row = self._execute(q.AT_OR_BEFORE, (middle,)).fetchone()
+            if row is None or row[1] <= ts:
+                low = middle
+            else:
+                high = row[0] - 1
+        return low
+
+    def last_seq(self) -> int:
+        row = self._execute(q.LAST).fetchone()
+        return 0 if row is None else row[0]
+
+    def last_seq_of(self, branch: int) -> int:
+        return self._execute(q.LAST_OF_BRANCH, (branch,)).fetchone()[0] or 0
+
+    def merge_edges(self, targets: Sequence[int]) -> list[MergeEdge]:
+        return [MergeEdge._make(row) for row in self._execute(q.MERGE_EDGES, (json.dumps(list(targets)),))]
+
+    def add_merge_edge(self, edge: MergeEdge) -> None:
+        self._execute(q.ADD_MERGE_EDGE, edge)
+
+    # --- beside the log --------------------------------------------------------------------------------------------
+
+    def idempotent(self, namespace: int, agent: int, token: str) -> int | None:
+        row = self._execute(q.IDEMPOTENT, (namespace, agent, token)).fetchone()
+        return None if row is None else row[0]
+
+    def add_idempotent(self, namespace: int, agent: int, token: str, seq: int) -> None:
+        self._execute(q.ADD_IDEMPOTENT, (namespace, agent, token, seq))
+
+    def outcome(self, namespace: int, ref: str, outcome_type: str) -> int | None:
+        row = self._execute(q.OUTCOME, (namespace, ref, outcome_type)).fetchone()
+        return None if row is None else row[0]
+
+    def outcomes(self, namespace: int, ref: str) -> list[int]:
+        return [row[0] for row in self._execute(q.OUTCOMES, (namespace, ref))]
+
+    def add_outcome(self, namespace: int, ref: str, outcome_type: str, seq: int) -> None:
+        self._execute(q.ADD_OUTCOME, (namespace, ref, outcome_type, seq))
+
+    def read_set(self, runs: Sequence[int], outcome: int) -> list[int]:
+        return [row[0] for row in self._execute(q.READ_SET, (json.dumps(list(runs)), outcome))]
+
+    def add_reads(self, run: int, reads: Mapping[int, int]) -> None:
+        self._connection.executemany(q.ADD_READ, ((run, seq, count) for seq, count in reads.items()))
+
+    def judge_reads(self, runs: Sequence[int], outcome: int) -> None:
+        self._execute(q.JUDGE_READS, (json.dumps(list(runs)), outcome))
+
+    def judged(self, outcome: int) -> list[tuple[int, int | None, str | None]]:
+        return self._execute(q.JUDGED, (outcome,)).fetchall()
+
+    def add_judged(self, outcome: int, judged: Sequence[tuple[int, int | None, str | None]]) -> None:
+        self._connection.executemany(q.ADD_JUDGED, ((outcome, *one) for one in judged))
+
+    def experiments(self, namespace: int) -> list[ExperimentRow]:
+        return [ExperimentRow._make(row) for row in self._execute(q.EXPERIMENTS, (namespace,))]
+
+    def experiment(self, branch: int) -> ExperimentRow | None:
+        row = self._execute(q.EXPERIMENT, (branch,)).fetchone()
+        return None if row is None else ExperimentRow._make(row)
+
+    def save_experiment(self, row: ExperimentRow) -> None:
+        self._execute(q.SAVE_EXPERIMENT, row)
+
+    # --- the whole -------------------------------------------------------------------------------------------------
+
+    def counts(self, namespace: int, branch: BranchRow, viewer: int, now: int) -> dict[str, int]:
+        def count(statement: str, *parameters: Any) -> int:
+            return int(self._execute(statement, parameters).fetchone()[0])
+
+        return {
+            "entries": count(q.COUNT_ENTRIES, branch.id, viewer, None, now, None, -1, -1, NOW),
+            "versions": count(q.COUNT_VERSIONS, namespace, viewer),
+            "events": count(q.COUNT_EVENTS, namespace, viewer),
+            "branches": count(q.COUNT_BRANCHES, namespace),
+            "agents": count(q.COUNT_AGENTS, namespace, viewer),
+        }
+
+    def problems(self) -> tuple[list[str], int, list[tuple[str, str]]]:
+        found = [("file_is_intact", row[0]) for row in self._execute(q.INTEGRITY) if row[0] != "ok"]
+        for check, statement in q.PROBLEMS.items():
+            found.extend((check, row[0]) for row in self._execute(statement))
+        versions = int(self._execute(q.ALL_VERSIONS_COUNT).fetchone()[0])
+        return ["file_is_intact", *q.PROBLEMS], versions, found
+
+
+def _remember(known: dict[K, V], name: K, value: V) -> None:
+    if len(known) >= _KEPT:
+        known.clear()
+    known[name] = value
+
+
+def _made(cursor: sqlite3.Cursor) -> int:
+    made = cursor.lastrowid
+    assert made is not None, "an INSERT has a rowid"  # noqa: S101
+    return made
+
+
+def _version(cursor: sqlite3.Cursor) -> VersionRow | None:
+    row = cursor.fetchone()
+    return None if row is None else VersionRow._make(row)
+
+
+def _by_range(which: ListFilter, everything: str, one: str, below: str) -> str:
+    return everything if which.path is None else below if which.prefix else one
+
+
+def _list_parameters(branch: BranchRow, which: ListFilter) -> tuple[int | str | None, ...]:
+    return (branch.id, which.viewer, which.path, which.now, which.memory_type, which.after, which.limit)
+
+
+def _log_parameters(new: NewVersion) -> tuple[Any, ...]:
+    row = new.row
+    kept = (row.value, None) if row.value_seq == row.seq else (None, row.value_seq)
+    event = (new.event_type, row.slot, new.cause, new.group, new.origin, new.details)
+    return (*row[:3], *event, row.version, row.live, *kept, *row[8:])
+
+
+def _head_parameters(row: VersionRow) -> tuple[Any, ...]:
+    value = row.value
+    return row if value is None or len(value) <= _INLINE else row._replace(value=None)
