@@ -15,7 +15,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from amfs.core import batches
+from amfs.core import batches, validation
 from amfs.core.merge import MergeResolver
 from amfs.core.runs import Run
 from amfs.experiment import Comparison, Experiment
@@ -204,7 +204,7 @@ class AsyncAgentMemory:
 
     async def apply(self, operations: Sequence[Operation], *, branch: str | None = None) -> list[Any]:
         """Carry out a batch as one operation; see AgentMemory.apply."""
-        batch = batches.prepare(operations, self._memory.max_value_bytes)
+        batch = batches.prepare(validation.several("operations", operations), self._memory.max_value_bytes)
         if batch.writes:
             return await self._writer.run(self._memory.apply, operations, branch=branch)
         return await self._record(self._memory.find_batch(batch, branch=branch))
@@ -351,6 +351,10 @@ class AsyncAgentMemory:
         """Save what the session read and, if this object opened the database, release it."""
         if self._owns:
             await self._writer.run(self._memory.close)
+        self.stop()
+
+    def stop(self) -> None:
+        """End the writer thread once it has written what it was given; for a handle that is closed elsewhere."""
         self._writer.stop()
 
     async def __aenter__(self) -> Self:

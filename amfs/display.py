@@ -289,8 +289,13 @@ def _event(event: models.Event) -> list[Part]:
 
 
 def _events(events: Sequence[models.Event]) -> list[Part]:
-    rows = [[event.seq, _when(event.created_at), event.actor, event.branch, event.summary] for event in events]
-    return [Table(["seq", "time (UTC)", "agent", "branch", "summary"], rows)]
+    headers = ["seq", "time (UTC)", "agent", "branch", "summary"]
+    return [Table(headers, [[it.seq, _when(it.created_at), it.actor, it.branch, _summary(it)] for it in events])]
+
+
+def _summary(event: models.Event) -> Stack:
+    # The last column may be wide, and the version number is at the end.
+    return Stack([_clean(event.summary, MAX_LINE)])
 
 
 def _paths(paths: Sequence[models.PathInfo]) -> list[Part]:

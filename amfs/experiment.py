@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar
 
 from amfs import display
 from amfs.core import experiments, validation
-from amfs.errors import InvalidInputError, NotFoundError, UsageError
+from amfs.core.runs import Scope
+from amfs.errors import AMFSError, InvalidInputError, NotFoundError, UsageError
 from amfs.models import Change, ExperimentRecord, ExperimentStatus, MergeResult, MergeStrategy, Page
 
 if TYPE_CHECKING:
@@ -24,21 +25,19 @@ __all__ = ["Comparison", "Experiment", "routed_branch"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_Scope = tuple[str, str]
-
-_routes: ContextVar[Mapping[_Scope, str]] = ContextVar("amfs_experiments", default={})  # noqa: B039 - never changed
+_routes: ContextVar[Mapping[Scope, str]] = ContextVar("amfs_experiments", default={})  # noqa: B039 - never changed
 
 
-def routed_branch(identity: str, namespace: str) -> str | None:
+def routed_branch(scope: Scope) -> str | None:
     """Return the branch of the experiment this context is in, for a database and namespace."""
-    return _routes.get().get((identity, namespace))
+    return _routes.get().get(scope)
 
 
 class Hooks(NamedTuple):
     """What an experiment needs of the handle it runs on."""
 
     access: Callable[[str | None], Access]
-    scope: _Scope
+    scope: Scope
     open_experiments: list[Experiment]
 
 
@@ -67,7 +66,7 @@ class Experiment:
         self._hooks = hooks
         self._source = source
         self._branch: str | None = None
-        self._outer: list[Mapping[_Scope, str]] = []
+        self._outer: list[Mapping[Scope, str]] = []
 
     # --- inside the block ------------------------------------------------------------------------------------------
 
@@ -111,9 +110,14 @@ class Experiment:
 
     def finish(self, error: BaseException | None) -> None:
         """Record how the block ended; called on leaving."""
-        if self.status is ExperimentStatus.RUNNING:
-            status = ExperimentStatus.FINISHED if error is None else ExperimentStatus.FAILED
-            self._record(experiments.finish, status, None if error is None else f"{type(error).__name__}: {error}")
+        if error is None:
+            self._record(experiments.finish, ExperimentStatus.FINISHED, None)
+            return
+        text = f"{type(error).__name__}: {error}".encode(errors="replace").decode()
+        try:
+            self._record(experiments.finish, ExperimentStatus.FAILED, text)
+        except AMFSError as failed:  # the user's exception is the one that matters
+            error.add_note(f"and the experiment could not be marked failed: {failed}")
 
     def log(self, **metrics: Any) -> None:
         """Add metrics; one logged again is replaced."""
@@ -175,15 +179,11 @@ class Experiment:
         close: bool = False,
     ) -> MergeResult:
         """Bring what the experiment changed into the branch it came from, or another."""
-        result = self._handle.merge_branch(self.branch, target=target, strategy=strategy, dry_run=dry_run, close=close)
-        if not dry_run:
-            self._record(experiments.finish, ExperimentStatus.MERGED, None)
-        return result
+        return self._handle.merge_branch(self.branch, target=target, strategy=strategy, dry_run=dry_run, close=close)
 
     def discard(self) -> None:
         """Close the branch: it stays readable, and is done with."""
         self._handle.close_branch(self.branch)
-        self._record(experiments.finish, ExperimentStatus.DISCARDED, None)
 
     def __repr__(self) -> str:
         return f"Experiment({self.name!r})" if self._branch is None else f"Experiment({self.name!r}, {self.branch!r})"
@@ -211,26 +211,24 @@ class Comparison:
     @property
     def columns(self) -> list[str]:
         """The headings: name, the parameters, the metrics, status."""
-        params = dict.fromkeys(name for record in self.records for name in record.params)
-        metrics = dict.fromkeys(name for record in self.records for name in record.metrics)
-        return ["experiment", *params, *metrics, "status"]
+        params, metrics = self._names("params"), self._names("metrics")
+        return ["experiment", *params, *(f"{name} (metric)" if name in params else name for name in metrics), "status"]
 
     @property
     def rows(self) -> list[list[Any]]:
         """One list per experiment, in the order of ``columns``; None where an experiment lacks a value."""
-        names = self.columns[1:-1]
+        params, metrics = self._names("params"), self._names("metrics")
         return [
-            [
-                record.name,
-                *({**record.params, **record.metrics}.get(name) for name in names),
-                record.status.value,
-            ]
+            [record.name, *map(record.params.get, params), *map(record.metrics.get, metrics), record.status.value]
             for record in self.records
         ]
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return one dict per experiment, as a DataFrame takes them."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def _names(self, field: str) -> list[str]:
+        return list(dict.fromkeys(name for record in self.records for name in getattr(record, field)))
 
     def __len__(self) -> int:
         return len(self.records)

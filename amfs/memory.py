@@ -10,7 +10,6 @@ from copy import copy
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, Self
-from weakref import WeakSet
 
 from amfs.core import (
     batches,
@@ -26,8 +25,8 @@ from amfs.core import (
     validation,
     versions,
 )
-from amfs.core.context import Access, Clock, Context, OutcomePolicy, Resolver, Seen, find_branch
-from amfs.core.runs import Run
+from amfs.core.context import Access, Clock, Context, OutcomePolicy, Resolver, Seen
+from amfs.core.runs import LiveRuns, Run
 from amfs.errors import ExperimentContextLostError, HandleClosedError
 from amfs.experiment import Comparison, Experiment, Hooks, routed_branch
 from amfs.models import (
@@ -63,7 +62,7 @@ P = ParamSpec("P")
 Moment = int | datetime
 """A point in history: the seq of an event, or an aware datetime."""
 
-EntryKey = Entry | tuple[str, str] | str
+EntryKey = Entry | tuple[str, str] | validation.Named | str
 """An entry named as one value: an Entry, a ``(path, key)`` pair, or "path/key" where that is unambiguous."""
 
 
@@ -114,18 +113,19 @@ class AgentMemory:
     ) -> None:
         self.agent_id = validation.name("agent_id", agent_id)
         self._settings = validation.settings(conflict_policy, on_conflict, outcome_policy, read_events, max_value_bytes)
+        self._live_runs = LiveRuns()
         self._session = self._new_session(session_id)
         self._clock: Clock = clock or _system_clock
         self._branch = validation.branch_name(branch)
         self._pinned: str | None = None
         self._seen: Seen = {}
         self._experiments: list[Experiment] = []
-        self._live_runs: WeakSet[Run] = WeakSet()
-        self._owner = self
+        self._owner: Self | None = None
         self._storage = open_storage(database, validation.choice("durability", durability, Durability))
         self._closed = False
         try:
-            self.namespace = self._open_namespace(namespace)
+            self.namespace, self._namespace_id = self._open_namespace(namespace)
+            self._scope = (self._storage.identity, self.namespace)
             self._on(None).look(_branch_of)
         except BaseException:
             self._storage.close()
@@ -205,7 +205,7 @@ class AgentMemory:
 
     def find_many(self, keys: Iterable[EntryKey], *, at: Moment | None, branch: str | None) -> Found:
         """Do what ``read_many`` does, but leave it to the caller to ``record`` what was found."""
-        return self._find(self._storage.snapshot(), branch, versions.read_many, list(keys), at)
+        return self._find(self._storage.snapshot(), branch, versions.read_many, validation.several("keys", keys), at)
 
     def read_from(self, agent_id: str, entity_path: str, key: str, *, branch: str | None = None) -> Entry | None:
         """Return the newest version of a key that one agent authored, even if another has written since."""
@@ -227,7 +227,9 @@ class AgentMemory:
         cursor: str | None = None,
         branch: str | None = None,
     ) -> Page[Entry]:
-        """Return the live entries of a path, or of everything, in the order in which they were first written.
+        """Return the live entries of a path, or of everything.
+
+        The order is stable: by path, then by key, each in the order in which they were first written.
 
         ``prefix=True`` takes the paths below as well, by whole segments. ``include_superseded=True`` returns every
         version instead, oldest first, deletions included. Messages are left out unless ``memory_type="message"``.
@@ -265,16 +267,17 @@ class AgentMemory:
 
     def delete(self, entity_path: str, key: str, *, branch: str | None = None) -> bool:
         """Delete the entry that ``read`` would return and say whether there was one. Its history stays."""
-        return self._on(branch).write(versions.delete, *validation.entry_key(entity_path, key))
+        return self._on(branch).write(versions.delete, validation.Named(*validation.entry_key(entity_path, key), None))
 
     def apply(self, operations: Sequence[Operation], *, branch: str | None = None) -> list[Any]:
         """Carry out a batch as one operation and return one result per operation, in order.
 
-        Reads see the state before the batch. Of several puts or deletes of one key the last wins. All writes commit
-        in one transaction, as events of a common ``group``. Results: Put -> Entry, Delete -> bool, Get -> Entry or
-        None, Find -> list of entries, ListPaths -> list of PathInfo.
+        Reads see the state before the batch. Of several puts or deletes of one entry the last wins. All writes commit
+        in one transaction, as events of a common ``group``. Results: Put -> the Entry that the batch leaves, None if a
+        later Delete removed it; Delete -> whether there was anything to delete; Get -> Entry or None; Find -> list of
+        entries; ListPaths -> list of PathInfo.
         """
-        prepared = batches.prepare(operations, self._settings.max_value_bytes)
+        prepared = batches.prepare(validation.several("operations", operations), self._settings.max_value_bytes)
         if prepared.writes:
             return batches.apply_resolving(self._on(branch), prepared)
         return self.record(self.find_batch(prepared, branch=branch))
@@ -365,7 +368,7 @@ class AgentMemory:
             validation.run_id(run_id),
             thread_id=validation.optional_name("thread_id", thread_id),
             metadata=validation.metadata(metadata),
-            scope=(self._storage.identity, self.namespace),
+            scope=self._scope,
             save=self._save_run,
         )
         self._live_runs.add(run)
@@ -374,7 +377,7 @@ class AgentMemory:
     @property
     def current_run(self) -> Run | None:
         """The run this context is in, None outside any."""
-        return runs.current(self._storage.identity, self.namespace)
+        return runs.current(self._scope)
 
     # --- branches --------------------------------------------------------------------------------------------------
 
@@ -396,7 +399,7 @@ class AgentMemory:
     def on_branch(self, name: str) -> Self:
         """Return a view of this handle pinned to a branch; experiments and ``switch_branch`` do not move it."""
         view = copy(self)
-        view._closed = False
+        view._owner, view._closed = self._owner or self, False
         view._pinned = self._on(name).look(_branch_of).name
         return view
 
@@ -406,7 +409,7 @@ class AgentMemory:
 
     def close_branch(self, name: str) -> Branch:
         """Close a branch: it stays readable and cannot be written any more."""
-        return self._on(name).write(branches.close)
+        return self._on(name).write(experiments.close_branch)
 
     def diff_branch(self, name: str, target: str | None = None) -> Page[Change]:
         """Return what a branch changed since it and ``target`` (default: its parent) last had a view in common."""
@@ -468,7 +471,7 @@ class AgentMemory:
         """Return a handle of another agent on the same database, namespace and branch, with a session of its own."""
         other = copy(self)
         other.agent_id = validation.name("agent_id", agent_id)
-        other._closed, other._seen, other._experiments = False, {}, []
+        other._owner, other._closed, other._seen = self._owner or self, False, {}
         other._session = other._new_session(None)
         return other
 
@@ -510,12 +513,12 @@ class AgentMemory:
 
     def close(self) -> None:
         """Save what the session read and, for the handle that opened the database, release it. Safe to call twice."""
-        if self._closed or self._owner._closed:
+        if self._is_closed():
             return
-        for run in (self._session, *(self._live_runs if self._owner is self else ())):
+        for run in self._live_runs.all() if self._owner is None else (self._session,):
             run.end()
         self._closed = True
-        if self._owner is self:
+        if self._owner is None:
             self._storage.close()
 
     def __enter__(self) -> Self:
@@ -539,7 +542,7 @@ class AgentMemory:
             return branch
         if self._pinned is not None:
             return self._pinned
-        routed = routed_branch(self._storage.identity, self.namespace)
+        routed = routed_branch(self._scope)
         if routed is None and self._experiments:
             raise ExperimentContextLostError(
                 f"experiment {self._experiments[-1].name!r} is open on this handle, but this context did not inherit "
@@ -548,23 +551,24 @@ class AgentMemory:
         return routed or self._branch
 
     def _context(self, tx: Reader, branch: str | None) -> Context:
-        owner = self._owner
-        if self._closed or owner._closed:
+        if self._is_closed():
             raise HandleClosedError("this AgentMemory was closed; open a new one")
-        namespace = tx.namespace(self.namespace)
-        assert namespace is not None, "the namespace was made when the handle was opened"  # noqa: S101
+        namespace = self._namespace_id
         return Context(
-            tx=tx,
-            namespace=namespace,
-            agent=self.agent_id,
-            agent_id=tx.agent(self.agent_id) or NOBODY,
-            branch=find_branch(tx, namespace, self._branch_name(branch)),
-            run=self.current_run or self._session,
-            clock=self._clock,
-            settings=self._settings,
-            seen=self._seen,
-            live_runs=self._live_runs,
+            tx,
+            namespace,
+            self.agent_id,
+            tx.agent(self.agent_id) or NOBODY,
+            branches.find_branch(tx, namespace, self._branch_name(branch)),
+            runs.current(self._scope) or self._session,
+            self._clock,
+            self._settings,
+            self._seen,
+            self._live_runs,
         )
+
+    def _is_closed(self) -> bool:
+        return self._closed or (self._owner is not None and self._owner._closed)
 
     def _on(self, branch: str | None) -> Access:
         return Access(self._storage, self._context, branch)
@@ -583,19 +587,18 @@ class AgentMemory:
         return Found(context, result, runs.observe(context, result))
 
     def _hooks(self) -> Hooks:
-        return Hooks(self._on, (self._storage.identity, self.namespace), self._experiments)
+        return Hooks(self._on, self._scope, self._experiments)
 
     def _new_session(self, session_id: str | None) -> Run:
-        return Run(
-            validation.name("session_id", session_id or f"sess-{secrets.token_hex(4)}"),
-            "",
-            save=self._save_run,
-        )
+        name = f"sess-{secrets.token_hex(4)}" if session_id is None else session_id
+        session = Run(validation.name("session_id", name), "", save=self._save_run)
+        self._live_runs.add(session)
+        return session
 
     def _save_run(self, run: Run) -> None:
         runs.save(self._on("main"), run)
 
-    def _open_namespace(self, namespace: str | None) -> str:
+    def _open_namespace(self, namespace: str | None) -> tuple[str, int]:
         wanted = None if namespace is None else validation.name("namespace", namespace)
         return branches.open_namespace(self._storage, wanted, self.agent_id, self._clock())
 

@@ -6,7 +6,9 @@ Every model prints readably (``str``), shows well in a notebook (``amfs.display`
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -481,38 +483,43 @@ class Page(list[T]):
 
 
 # --- operations of a batch -------------------------------------------------------------------------------------------
+# Plain records: the gate checks what is in them.
 
 
-class Put(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put:
     """Write an entry; the arguments are those of ``AgentMemory.write``."""
 
     entity_path: str
     key: str
     value: Any
     confidence: float = 1.0
-    memory_type: MemoryType = MemoryType.FACT
-    pattern_refs: tuple[str, ...] = ()
+    memory_type: MemoryType | str = MemoryType.FACT
+    pattern_refs: Iterable[str] = ()
     shared: bool = True
-    ttl: float | None = None
+    ttl: float | timedelta | None = None
     expected_version: int | None = None
     idempotency_key: str | None = None
 
 
-class Delete(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delete:
     """Delete an entry; deleting an absent one does nothing."""
 
     entity_path: str
     key: str
 
 
-class Get(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Get:
     """Read an entry. The result is an Entry or None."""
 
     entity_path: str
     key: str
 
 
-class Find(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Find:
     """List entries below a path, newest first, filtered by the fields of their values.
 
     ``entity_path=None`` is everything. ``filter`` maps a field to a value or to operators (``$eq $ne $gt $gte $lt
@@ -525,7 +532,8 @@ class Find(Model):
     offset: int = 0
 
 
-class ListPaths(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPaths:
     """List entity paths that hold live entries, in text order by segment.
 
     ``prefix`` and ``suffix`` are segments, ``*`` standing for any one; ``max_depth`` cuts paths to that many segments

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryTransaction"]
 
-Key = tuple[str, str, bool]
-
 
 class MemoryTransaction:
     """Buffers writes and deletions; leaving the ``with`` block commits all of them at once, an exception none.
@@ -33,7 +31,7 @@ class MemoryTransaction:
         self._memory = memory
         self._access = access
         self._message = "" if not message else validation.name("message", message, validation.MAX_VALUE_BYTES)
-        self._buffer: dict[Key, tuple[CheckedPut | None, list[Entry]]] = {}
+        self._buffer: dict[validation.Named, tuple[CheckedPut | None, list[Entry]]] = {}
         self._open = False
 
     def write(
@@ -56,13 +54,12 @@ class MemoryTransaction:
             self._memory.max_value_bytes, entity_path, key, value, confidence, memory_type, pattern_refs, shared, ttl,
             expected_version, idempotency_key,
         )  # fmt: skip
-        identity = (put.path, put.key, put.shared)
-        before, pending = self._buffer.pop(identity, (None, []))
+        named = validation.Named(put.path, put.key, put.shared)
+        before, pending = self._buffer.pop(named, (None, []))
         if before is not None and put.expected_version is None:
             put = put._replace(expected_version=before.expected_version)
-        pending.append(self._memory.pending(put))
-        self._buffer[identity] = (put, pending)
-        return pending[-1]
+        self._buffer[named] = (put, pending)
+        return self._show(put, pending)
 
     def delete(self, entity_path: str, key: str) -> bool:
         """Buffer the deletion of the entry that ``read`` would return and say whether there is one."""
@@ -70,23 +67,28 @@ class MemoryTransaction:
         present = self.read(entity_path, key)
         if present is None:
             return False
-        self._buffer[entity_path, key, present.shared] = (None, [])
+        self._buffer[validation.Named(entity_path, key, present.shared)] = (None, [])
         return True
 
     def read(self, entity_path: str, key: str) -> Entry | None:
         """Return what the transaction would leave: a buffered entry, else the one in memory."""
         self._require_open()
-        path, name = validation.entry_key(entity_path, key)
         for shared in (False, True):
-            if (path, name, shared) in self._buffer:
-                put, pending = self._buffer[path, name, shared]
-                if put is not None:
-                    return pending[-1]
-                if shared:
-                    return None
-        found = self._memory.read(path, name)
-        gone = found is not None and (path, name, found.shared) in self._buffer
-        return None if gone else found
+            named = validation.Named(*validation.entry_key(entity_path, key), shared)
+            if named not in self._buffer:
+                found = self._memory.read_many([named])[0]
+                if found is not None:
+                    return found
+                continue
+            put, pending = self._buffer[named]
+            if put is not None:
+                return self._show(put, pending)
+        return None
+
+    def _show(self, put: CheckedPut, pending: list[Entry]) -> Entry:
+        """Return a buffered write as an entry of the caller's own, to be completed on commit."""
+        pending.append(self._memory.pending(put))
+        return pending[-1]
 
     def __enter__(self) -> Self:
         self._open = True
@@ -103,15 +105,12 @@ class MemoryTransaction:
         """Commit what is buffered; called on leaving the block."""
         if not self._buffer:
             return
-        writes = {
-            position: put if put is not None else (path, key)
-            for position, ((path, key, _), (put, _)) in enumerate(self._buffer.items())
-        }
+        writes = dict(enumerate(named if put is None else put for named, (put, _) in self._buffer.items()))
         batch = batches.Batch({}, writes, len(writes))
         results = batches.apply_resolving(self._access(self._memory.branch), batch, self._message)
         for (_, pending), result in zip(self._buffer.values(), results, strict=True):
-            for entry in pending:
-                object.__setattr__(entry, "__dict__", dict(result.__dict__))
+            for entry in pending if isinstance(result, Entry) else ():
+                object.__setattr__(entry, "__dict__", dict(result.model_copy(deep=True).__dict__))
         self._buffer.clear()
 
     def _require_open(self) -> None:

@@ -2,59 +2,50 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from amfs.core import conflicts, filters, runs, validation, versions
 from amfs.core.context import Access, Context, WriteContext
+from amfs.core.validation import CheckedPut, Named
 from amfs.errors import InvalidInputError
 from amfs.models import Delete, Entry, Find, Get, ListPaths, PathInfo, Put
-from amfs.storage.base import NOW, ListFilter
-
-if TYPE_CHECKING:
-    from amfs.core.validation import CheckedPut
-
-Write = "CheckedPut | tuple[str, str]"
+from amfs.storage.base import SHARED, ListFilter, Slot
 
 ANY = "*"
 """The segment of a ListPaths prefix or suffix that matches any one segment."""
 
 
 class Batch(NamedTuple):
-    """Operations that passed the gate. ``writes`` maps the position of a write to it: a put, or a deletion's key."""
+    """Operations that passed the gate, by position. A write is a put, or the name of an entry to delete."""
 
     reads: dict[int, Get | Find | ListPaths]
-    writes: dict[int, CheckedPut | tuple[str, str]]
+    writes: dict[int, CheckedPut | Named]
     length: int
 
 
 def prepare(operations: Sequence[object], max_value_bytes: int) -> Batch:
     """Return operations that passed the gate."""
-    reads: dict[int, Get | Find | ListPaths] = {}
-    writes: dict[int, CheckedPut | tuple[str, str]] = {}
+    batch = Batch({}, {}, len(operations))
     for position, operation in enumerate(operations):
         match operation:
             case Put():
-                writes[position] = validation.put(
+                batch.writes[position] = validation.put(
                     max_value_bytes, operation.entity_path, operation.key, operation.value, operation.confidence,
                     operation.memory_type, operation.pattern_refs, operation.shared, operation.ttl,
                     operation.expected_version, operation.idempotency_key,
                 )  # fmt: skip
             case Delete():
-                writes[position] = validation.entry_key(operation.entity_path, operation.key)
-            case Get():
-                validation.entry_key(operation.entity_path, operation.key)
-                reads[position] = operation
-            case Find():
-                _check_find(operation)
-                reads[position] = operation
-            case ListPaths():
-                _check_window(operation.limit, operation.offset)
-                reads[position] = operation
+                batch.writes[position] = Named(*validation.entry_key(operation.entity_path, operation.key), None)
+            case Get() | Find() | ListPaths():
+                _check_read(operation)
+                batch.reads[position] = operation
             case _:
-                raise InvalidInputError(f"a batch takes Put, Delete, Get, Find and ListPaths, not {operation!r}")
-    return Batch(reads, writes, len(operations))
+                what = validation.shown(operation)
+                raise InvalidInputError(f"a batch takes Put, Delete, Get, Find and ListPaths, not {what}")
+    return batch
 
 
 def apply_resolving(access: Access, batch: Batch, message: str = "") -> list[Any]:
@@ -72,24 +63,55 @@ def _apply(context: WriteContext, batch: Batch, message: str) -> list[Any]:
     for position, operation in batch.reads.items():
         results[position] = _read(context, operation)
     runs.observe_writing(context, results)
+    final = _final_writes(context, batch, results)
     details = json.dumps({"message": message}, ensure_ascii=False) if message else None
-    last = {_target(write): position for position, write in batch.writes.items()}
-    context.group = context.seq + 1 if len(last) > 1 else None
-    done = {target: _write(context, batch.writes[position], details) for target, position in last.items()}
-    for position, write in batch.writes.items():
-        results[position] = done[_target(write)]
+    context.group = context.seq + 1 if len(final) > 1 else None
+    for slot, (write, positions) in final.items():
+        if isinstance(write, CheckedPut):
+            entry = versions.write(context, write, details)
+            for position in positions:
+                results[position] = entry
+        else:
+            versions.delete(context, Named(slot.path, slot.key, slot.owner == SHARED), details)
     return results
 
 
-def _target(write: CheckedPut | tuple[str, str]) -> tuple[str, str, bool | None]:
-    """Return what tells the writes of a batch apart; a deletion finds out by itself which slot it means."""
-    return (write.path, write.key, write.shared) if isinstance(write, validation.CheckedPut) else (*write, True)
+def _final_writes(
+    context: WriteContext, batch: Batch, results: list[Any]
+) -> dict[Slot, tuple[CheckedPut | Named, list[int]]]:
+    """Return the last write of every entry, with the positions of its puts, and fill in what the deletions find.
+
+    A deletion means the entry that a read would find at its place in the batch.
+    """
+    final: dict[Slot, tuple[CheckedPut | Named, list[int]]] = {}
+    for position, write in batch.writes.items():
+        if isinstance(write, CheckedPut):
+            slot = Slot(SHARED if write.shared else context.agent_id, write.path, write.key)
+            before = final.pop(slot, None)
+            final[slot] = (write, [*(before[1] if before else ()), position])
+        else:
+            found = _found_by_delete(context, write, final)
+            results[position] = found is not None
+            if found is not None:
+                final.pop(found, None)
+                final[found] = (write, [])
+    return final
 
 
-def _write(context: WriteContext, write: CheckedPut | tuple[str, str], details: str | None) -> Entry | bool:
-    if isinstance(write, validation.CheckedPut):
-        return versions.write(context, write, details)
-    return versions.delete(context, *write, details)
+def _found_by_delete(
+    context: WriteContext, wanted: Named, final: dict[Slot, tuple[CheckedPut | Named, list[int]]]
+) -> Slot | None:
+    for owner in context.owners:
+        shared = owner == SHARED
+        slot = Slot(owner, wanted.path, wanted.key)
+        if wanted.shared not in (None, shared):
+            continue
+        if slot in final:
+            if isinstance(final[slot][0], CheckedPut):
+                return slot
+        elif versions.find(context, Named(wanted.path, wanted.key, shared))[0] is not None:
+            return slot
+    return None
 
 
 def _read(context: Context, operation: Get | Find | ListPaths) -> Any:
@@ -103,17 +125,19 @@ def _read(context: Context, operation: Get | Find | ListPaths) -> Any:
 
 
 def _find(context: Context, operation: Find) -> list[Entry]:
-    which = ListFilter(context.agent_id, operation.entity_path, True, None, context.clock(), -1, -1)
-    rows = sorted(context.tx.list(context.branch, NOW, which), key=lambda row: -row.seq)
-    if operation.filter is not None:
-        rows = [row for row in rows if filters.matches(json.loads(row.value or "null"), operation.filter)]
     stop = None if operation.limit is None else operation.offset + operation.limit
-    return versions.entries_of(context, rows[operation.offset : stop])
+    limit = -1 if stop is None or operation.filter is not None else stop
+    which = ListFilter(context.agent_id, operation.entity_path, True, None, context.time(), -1, limit)
+    rows = context.tx.newest(context.branch, which)
+    if operation.filter is not None:
+        wanted = operation.filter
+        rows = (row for row in rows if filters.matches(json.loads(row.value or "null"), wanted))
+    return versions.entries_of(context, list(itertools.islice(rows, operation.offset, stop)))
 
 
 def _list_paths(context: Context, operation: ListPaths) -> list[PathInfo]:
     counts: dict[tuple[str, ...], int] = {}
-    for path, entries in context.tx.paths(context.branch, context.agent_id, context.clock()):
+    for path, entries in context.tx.paths(context.branch, context.agent_id, context.time()):
         segments = tuple(path.split("/"))
         prefix, suffix = operation.prefix, operation.suffix
         if _fits(segments[: len(prefix)], prefix) and _fits(segments[len(segments) - len(suffix) :], suffix):
@@ -131,12 +155,20 @@ def _fits(segments: Sequence[str], pattern: Sequence[str]) -> bool:
     return len(segments) == len(pattern) and all(wanted in (ANY, segment) for segment, wanted in pairs)
 
 
-def _check_find(operation: Find) -> None:
-    if operation.entity_path is not None:
-        validation.entity_path(operation.entity_path)
-    if operation.filter is not None:
-        filters.check(operation.filter)
-    _check_window(operation.limit, operation.offset)
+def _check_read(operation: Get | Find | ListPaths) -> None:
+    match operation:
+        case Get():
+            validation.entry_key(operation.entity_path, operation.key)
+        case Find():
+            if operation.entity_path is not None:
+                validation.entity_path(operation.entity_path)
+            if operation.filter is not None:
+                filters.check(operation.filter)
+            _check_window(operation.limit, operation.offset)
+        case ListPaths():
+            if operation.max_depth is not None:
+                validation.whole("max_depth", operation.max_depth, 1)
+            _check_window(operation.limit, operation.offset)
 
 
 def _check_window(limit: int | None, offset: int) -> None:

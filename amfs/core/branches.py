@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from amfs.core import timeline, validation
 from amfs.core.context import Context, WriteContext, instant
-from amfs.errors import BranchDepthError, BranchError, BranchExistsError, ReadOnlyDatabaseError
+from amfs.errors import BranchDepthError, BranchError, BranchExistsError, BranchNotFoundError, ReadOnlyDatabaseError
 from amfs.models import Branch, BranchStatus, EventType, Page
 from amfs.storage.base import BranchRow, Storage
 
@@ -18,19 +18,33 @@ DEFAULT_NAMESPACE = "default"
 MAX_DEPTH = 64
 
 
-def open_namespace(storage: Storage, wanted: str | None, agent: str, now: int) -> str:
-    """Return the namespace a handle works in, making it and its main branch if it does not exist."""
+def open_namespace(storage: Storage, wanted: str | None, agent: str, now: int) -> tuple[str, int]:
+    """Return the namespace a handle works in and its id, making it and its main branch if it does not exist."""
     with storage.reading() as tx:
         name = wanted or tx.agent_home(agent) or DEFAULT_NAMESPACE
-        if tx.namespace(name) is not None:
-            return name
+        found = tx.namespace(name)
+    if found is not None:
+        return name, found
     if storage.read_only:
         raise ReadOnlyDatabaseError(f"namespace {name!r} does not exist and the database is read-only")
     with storage.writing() as tx:
-        if tx.namespace(name) is None:
-            namespace = tx.add_namespace(name, now)
-            tx.add_branch(BranchRow(0, namespace, MAIN, None, 0, 0, None, now, ""))
-    return name
+        found = tx.namespace(name)
+        if found is None:
+            found = tx.add_namespace(name, now)
+            tx.add_branch(BranchRow(0, found, MAIN, None, 0, 0, None, now, ""))
+    return name, found
+
+
+def find_branch(tx: Reader, namespace: int, name: object) -> BranchRow:
+    """Return a branch by name, or raise BranchNotFoundError."""
+    checked = validation.branch_name(name)
+    row = tx.branch(namespace, checked)
+    if row is None:
+        known = ", ".join(sorted(branch.name for branch, _ in tx.branches(namespace))[:10])
+        raise BranchNotFoundError(
+            f"no branch {checked!r}; there are: {known}. Create it with create_branch({checked!r})"
+        )
+    return row
 
 
 def create(context: WriteContext, name: object, description: object, at: object) -> Branch:

@@ -40,12 +40,13 @@ class Moved(Exception):  # noqa: N818 - it is caught here, and never an error to
 
     def __init__(
         self,
+        context: Context,
         slot: Slot,
         put: CheckedPut,
+        row: VersionRow | None,
         existing: Entry | None,
         incoming: Entry,
         base: Entry | None,
-        context: Context,
     ) -> None:
         super().__init__(slot)
         self.slot = slot
@@ -54,6 +55,14 @@ class Moved(Exception):  # noqa: N818 - it is caught here, and never an error to
         self.incoming = incoming
         self.base = base
         self.settings = context.settings
+        self._context = context
+        self._row = row
+
+    def remember(self) -> None:
+        """Note that the handle has seen the entry as it is."""
+        context = self._context
+        seen = Sighting(0, 0) if self._row is None else Sighting(self._row.seq, self._row.value_seq)
+        context.seen[context.branch.id, self.slot] = seen
 
 
 def resolving(
@@ -61,33 +70,39 @@ def resolving(
 ) -> T:
     """Run an operation that writes; where it meets a conflict and there is a resolver, ask it and try again."""
     settled: dict[Slot, Settlement] = {}
-
-    def attempt(context: WriteContext) -> T:
-        return operation(replace(context, settled=settled) if settled else context, *args, **kwargs)
-
-    for _ in range(ATTEMPTS + 1):
+    for attempt in range(ATTEMPTS + 1):
         try:
-            return access.write(attempt)
+            if not settled:
+                return access.write(operation, *args, **kwargs)
+            return access.write(lambda context: operation(replace(context, settled=settled), *args, **kwargs))
         except Moved as moved:
+            if attempt == ATTEMPTS:
+                break
+            # The resolver is shown the entry, so the handle has seen it: what the resolver writes is no conflict.
+            moved.remember()
             settled[moved.slot] = Settlement(moved.existing.seq if moved.existing else 0, _resolve(moved))
     raise ContentionError(f"the entry moved {ATTEMPTS} times while a resolver was asked; try again later")
 
 
 def sight(context: Context, slot: Slot, row: VersionRow | None) -> None:
     """Remember what this handle saw of an entry (None: that it is absent)."""
-    if context.tracks:
-        context.seen[context.branch.id, slot] = Sighting(0, 0) if row is None else Sighting(row.seq, row.value_seq)
+    if not context.settings.tracks:
+        return
+    seen = Sighting(0, 0) if row is None else Sighting(row.seq, row.value_seq)
 
+    def remember(committed: bool) -> None:
+        if committed:
+            context.seen[context.branch.id, slot] = seen
 
-def sight_committed(context: WriteContext, slot: Slot, row: VersionRow | None) -> None:
-    """Remember what this handle made of an entry, once it is committed."""
-    if context.tracks:
-        context.committed.append(lambda: sight(context, slot, row))
+    if isinstance(context, WriteContext):
+        context.at_end(remember)
+    else:
+        remember(True)
 
 
 def has_moved(context: Context, slot: Slot, row: VersionRow | None) -> bool:
     """Return whether an entry's value is another than this handle last saw. What was never seen has not moved."""
-    seen = context.seen.get((context.branch.id, slot)) if context.tracks else None
+    seen = context.seen.get((context.branch.id, slot)) if context.settings.tracks else None
     if seen is None:
         return False
     value_seq = 0 if row is None else row.value_seq
@@ -116,6 +131,9 @@ def _resolve(moved: Moved) -> CheckedPut:
 
 
 def _takes_base(resolver: Resolver) -> bool:
-    parameters = inspect.signature(resolver).parameters.values()
+    try:
+        parameters = inspect.signature(resolver).parameters.values()
+    except ValueError:  # a builtin, such as max
+        return False
     positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
     return len(positional) > 3 or any(one.kind is one.VAR_POSITIONAL for one in parameters)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from amfs.errors import BranchClosedError, BranchNotFoundError
+from amfs.errors import BranchClosedError
 from amfs.models import ConflictPolicy, Evidence, OutcomeType, ReadEvents
 from amfs.storage.base import NOBODY, SHARED, BranchRow, Reader, Slot, Storage, Transaction
 
 if TYPE_CHECKING:
     from amfs.core.conflicts import Settlement
-    from amfs.core.runs import Run
+    from amfs.core.runs import LiveRuns, Run
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,6 +49,8 @@ class Settings:
     outcome_policy: OutcomePolicy
     read_events: ReadEvents
     max_value_bytes: int
+    tracks: bool
+    """Whether what the handle sees must be remembered to notice later that it moved."""
 
 
 @dataclass(slots=True)
@@ -64,17 +66,16 @@ class Context:
     clock: Clock
     settings: Settings
     seen: Seen
-    live_runs: Collection[Run]
+    live_runs: LiveRuns
 
     @property
     def owners(self) -> tuple[int, ...]:
         """Whose slots are visible, in the order in which they are looked at."""
         return (SHARED,) if self.agent_id == NOBODY else (self.agent_id, SHARED)
 
-    @property
-    def tracks(self) -> bool:
-        """Whether what this handle sees must be remembered to notice later that it moved."""
-        return self.settings.conflict_policy is ConflictPolicy.RAISE or self.settings.on_conflict is not None
+    def time(self) -> int:
+        """Return the instant that decides what has expired: the clock's, unless that went back."""
+        return max(self.clock(), self.tx.last_ts())
 
 
 @dataclass(slots=True)
@@ -86,18 +87,26 @@ class WriteContext(Context):
     seq: int
     run_row: int
     group: int | None = None
-    settled: Mapping[Slot, Settlement] = field(default_factory=dict[Slot, "Settlement"])
-    committed: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
-    """What is done once the transaction is committed: what a handle remembers must not run ahead of the database."""
+    settled: Mapping[Slot, Settlement] | None = None
+    endings: list[Callable[[bool], None]] | None = None
 
     def next_seq(self) -> int:
         """Return the position of the next row of the log."""
         self.seq += 1
         return self.seq
 
+    def at_end(self, action: Callable[[bool], None]) -> None:
+        """Call something with whether the transaction was committed: a handle must not remember what was undone."""
+        if self.endings is None:
+            self.endings = []
+        self.endings.append(action)
 
-@dataclass(frozen=True, slots=True)
-class Access:
+    def time(self) -> int:
+        """Return the instant that decides what has expired."""
+        return self.now
+
+
+class Access(NamedTuple):
     """How an operation reaches the database: it opens the transaction, makes the context, and calls the core."""
 
     storage: Storage
@@ -125,21 +134,18 @@ class Access:
     def _commit(
         self, closed_ok: bool, operation: Callable[Concatenate[WriteContext, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        with self.storage.writing() as tx:
-            context = begin(self.context(tx, self.branch), tx, closed_ok=closed_ok)
-            result = operation(context, *args, **kwargs)
-        for action in context.committed:
-            action()
+        context: WriteContext | None = None
+        committed = False
+        try:
+            with self.storage.writing() as tx:
+                context = begin(self.context(tx, self.branch), tx, closed_ok=closed_ok)
+                context.run.flush(context)
+                result = operation(context, *args, **kwargs)
+            committed = True
+        finally:
+            for action in context.endings if context is not None and context.endings else ():
+                action(committed)
         return result
-
-
-def find_branch(tx: Reader, namespace: int, name: str) -> BranchRow:
-    """Return a branch by name, or raise BranchNotFoundError."""
-    row = tx.branch(namespace, name)
-    if row is None:
-        known = ", ".join(sorted(branch.name for branch, _ in tx.branches(namespace))[:10])
-        raise BranchNotFoundError(f"no branch {name!r}; there are: {known}. Create it with create_branch({name!r})")
-    return row
 
 
 def begin(context: Context, tx: Transaction, *, closed_ok: bool = False) -> WriteContext:
@@ -154,16 +160,16 @@ def begin(context: Context, tx: Transaction, *, closed_ok: bool = False) -> Writ
     if agent_id == NOBODY:
         agent_id = tx.add_agent(context.agent, context.namespace)
     return WriteContext(
-        tx=tx,
-        namespace=context.namespace,
-        agent=context.agent,
-        agent_id=agent_id,
-        branch=context.branch,
-        run=context.run,
-        clock=context.clock,
-        settings=context.settings,
-        seen=context.seen,
-        live_runs=context.live_runs,
+        tx,
+        context.namespace,
+        context.agent,
+        agent_id,
+        context.branch,
+        context.run,
+        context.clock,
+        context.settings,
+        context.seen,
+        context.live_runs,
         now=max(context.clock(), position.ts + 1),
         seq=position.seq,
         run_row=context.run.row(tx, context.namespace),
@@ -177,7 +183,7 @@ def closed(branch: BranchRow) -> BranchClosedError:
 
 def instant(microseconds: int) -> datetime:
     """Return a stored instant as an aware datetime."""
-    return _EPOCH + timedelta(microseconds=microseconds)
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
 
 
 def microseconds(when: datetime) -> int:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from amfs.core import fields, versions
-from amfs.core.context import Context, find_branch
+from amfs.core.branches import find_branch
+from amfs.core.context import Context
 from amfs.errors import InvalidInputError
 from amfs.models import Change, Conflict, Page
 from amfs.storage.base import NOBODY, NOW, SHARED, BranchRow, Reader, Segment, Slot, VersionRow
@@ -35,9 +36,10 @@ class Comparison(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """One entry that the source changed since the base. ``*_row`` are None where the entry is absent.
+    """One entry that the source changed since the base; a side on which it is absent is None.
 
-    ``target_newest`` is the target's newest version even if it is a tombstone: numbering goes on from it.
+    ``*_newest`` are the newest versions of the sides even where these are tombstones or have expired: numbering goes
+    on from the target's, and who deleted an entry stands in the source's.
     """
 
     slot: Slot
@@ -45,6 +47,7 @@ class Delta(NamedTuple):
     base: VersionRow | None
     source: VersionRow | None
     target: VersionRow | None
+    source_newest: VersionRow | None
     target_newest: VersionRow | None
 
     @property
@@ -132,17 +135,17 @@ def deltas(context: Context, comparison: Comparison, side: View, other: View) ->
 
 
 def _deltas(context: Context, base: View, side: View, other: View, owner: int | None) -> list[Delta]:
-    tx, now = context.tx, context.clock()
+    tx, now = context.tx, context.time()
     candidates = tx.changed_slots(_differing(tx, base, side), context.agent_id)
     names = tx.slots(candidates)
     slots = [slot for slot in candidates if owner is None or names[slot].owner == owner]
     before, after, there = (tx.visible_many(view.branch, slots, view.seq) for view in (base, side, other))
     found: list[Delta] = []
     for slot in slots:
-        newest = there.get(slot)
-        old, new, opposite = (_present(row, now) for row in (before.get(slot), after.get(slot), newest))
+        rows = (before.get(slot), after.get(slot), there.get(slot))
+        old, new, opposite = (_present(row, now) for row in rows)
         if not (same_value(old, new) and particulars(old) == particulars(new)):
-            found.append(Delta(names[slot], slot, old, new, opposite, newest))
+            found.append(Delta(names[slot], slot, old, new, opposite, *rows[1:]))
     return found
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from amfs.core import branches, validation
 from amfs.core.context import Context, WriteContext, instant
 from amfs.errors import NotFoundError
-from amfs.models import ExperimentRecord, ExperimentStatus, Page
-from amfs.storage.base import ExperimentRow
+from amfs.models import Branch, ExperimentRecord, ExperimentStatus, Page
+from amfs.storage.base import BranchRow, ExperimentRow
 
 if TYPE_CHECKING:
     from amfs.storage.base import Reader
@@ -43,6 +43,12 @@ def start(context: WriteContext, name: str, params: Mapping[str, Any]) -> Experi
     return _model(tx, row)
 
 
+def close_branch(context: WriteContext) -> Branch:
+    """Close the context's branch; an experiment that was not merged is discarded by it."""
+    conclude(context, context.branch, ExperimentStatus.DISCARDED)
+    return branches.close(context)
+
+
 def log(context: WriteContext, metrics: Mapping[str, Any]) -> ExperimentRecord:
     """Add metrics to the experiment of the context's branch; a metric logged again is replaced."""
     row = _row(context)
@@ -51,10 +57,19 @@ def log(context: WriteContext, metrics: Mapping[str, Any]) -> ExperimentRecord:
 
 
 def finish(context: WriteContext, status: ExperimentStatus, error: str | None = None) -> ExperimentRecord:
-    """Say how the experiment of the context's branch ended."""
+    """Say how an experiment's block ended; what was merged or discarded inside stays so."""
     row = _row(context)
     ended = context.now if row.ended is None else row.ended
-    return _save(context, row._replace(status=status, error=row.error if error is None else error, ended=ended))
+    kept = row.status if row.status != ExperimentStatus.RUNNING else status
+    return _save(context, row._replace(status=kept, error=error, ended=ended))
+
+
+def conclude(context: WriteContext, branch: BranchRow, status: ExperimentStatus) -> None:
+    """Say what became of a branch, if it is that of an experiment. What was merged stays merged when it is closed."""
+    row = context.tx.experiment(branch.id)
+    if row is not None and row.status != ExperimentStatus.MERGED:
+        ended = context.now if row.ended is None else row.ended
+        context.tx.save_experiment(row._replace(status=status, ended=ended))
 
 
 def record(context: Context) -> ExperimentRecord:

@@ -1,8 +1,8 @@
 """Filters over the fields of values: equality, operators, and their combinations.
 
 ``{"status": "open"}`` compares a field; ``{"score": {"$gte": 3}}`` uses operators; ``{"a": {"b": 1}}`` matches an
-object that has at least these fields; ``$and`` and ``$or`` take lists of filters. A field whose name contains dots is looked
-for under that name first, then along the path.
+object that has at least these fields; ``$and`` and ``$or`` take lists of filters. A field whose name contains dots is
+looked for under that name first, then along the path.
 """
 
 from __future__ import annotations
@@ -63,7 +63,11 @@ def matches(value: Any, conditions: Mapping[str, Any]) -> bool:
 def _check_condition(name: str, condition: object) -> None:
     if not isinstance(condition, dict):
         return
-    keys = [key for key in cast("dict[str, object]", condition) if key.startswith("$")]
+    keys = list(cast("dict[str, object]", condition))
+    if not any(key.startswith("$") for key in keys):
+        for part, wanted in cast("dict[str, object]", condition).items():
+            _check_condition(f"{name}.{part}", wanted)
+        return
     unknown = [key for key in keys if key not in _OPERATORS]
     if unknown:
         raise InvalidFilterError(

@@ -8,13 +8,13 @@ strategy or a resolver settles, or which stops the merge before anything is writ
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from amfs.core import branches, diff, fields, timeline, validation
+from amfs.core import branches, diff, experiments, fields, timeline, validation
+from amfs.core.branches import find_branch
 from amfs.core.conflicts import ATTEMPTS
-from amfs.core.context import Access, Context, WriteContext, closed, find_branch
+from amfs.core.context import Access, Context, WriteContext, closed
 from amfs.core.evidence import posterior
 from amfs.errors import (
     BranchClosedError,
@@ -28,6 +28,7 @@ from amfs.models import (
     KEEP_CONFLICT,
     Conflict,
     EventType,
+    ExperimentStatus,
     MergeResult,
     MergeStatus,
     MergeStrategy,
@@ -79,30 +80,27 @@ class _Write(NamedTuple):
 class _Undecided(Exception):  # noqa: N818 - it is caught here, and never an error to anyone else
     """Leaves the transaction to ask the resolver about conflicts it has not seen yet."""
 
-    def __init__(self, deltas: Sequence[Delta]) -> None:
+    def __init__(self, deltas: Sequence[Delta], context: Context) -> None:
         super().__init__(len(deltas))
         self.deltas = deltas
+        self.max_value_bytes = context.settings.max_value_bytes
 
 
-def request(
-    strategy: object, resolver: MergeResolver | None, paths: Iterable[str] | None, dry_run: bool, close: bool
-) -> Request:
+def request(strategy: object, resolver: MergeResolver | None, paths: object, dry_run: bool, close: bool) -> Request:
     """Return a merge that passed the gate."""
     chosen = validation.choice("strategy", strategy, MergeStrategy)
     if chosen is MergeStrategy.MANUAL:
         raise NotSupportedError("strategy 'manual' is not offered by this version; pass resolver= or another strategy")
     if resolver is not None and (not callable(resolver) or chosen is not MergeStrategy.THREE_WAY):
         raise InvalidInputError("resolver must be a function (base, source, target) -> value, with strategy three_way")
-    if isinstance(paths, str):
-        raise InvalidInputError(f"paths must be several entity paths, such as [{paths!r}], not one str")
-    checked = None if paths is None else tuple(validation.entity_path(path) for path in paths)
+    checked = None if paths is None else tuple(map(validation.entity_path, validation.several("paths", paths)))
     return Request(chosen, resolver, checked, dry_run, close)
 
 
 def merge_resolving(access: Access, target: str | None, wanted: Request) -> MergeResult:
     """Merge the branch of ``access`` into a target and return what was done, or would be."""
     source, into = access.read(_sides, target)
-    on_target = replace(access, branch=into)
+    on_target = access._replace(branch=into)
     decisions: dict[tuple[int, int, int], str | None] = {}
     for _ in range(ATTEMPTS + 1):
         try:
@@ -111,7 +109,7 @@ def merge_resolving(access: Access, target: str | None, wanted: Request) -> Merg
             return on_target.write(_merge, source, wanted, decisions)
         except _Undecided as undecided:
             for delta in undecided.deltas:
-                decisions[_identity(delta)] = _ask(wanted, delta)
+                decisions[_identity(delta)] = _ask(wanted, delta, undecided.max_value_bytes)
     raise ContentionError(f"the branches moved {ATTEMPTS} times while the resolver was asked; try again later")
 
 
@@ -150,12 +148,15 @@ def _merge(context: WriteContext, source: str, wanted: Request, decisions: Decis
     if plan.conflicts:
         result = _result(context, row, wanted, plan, None)
         names = ", ".join(f"{one.entity_path}/{one.key}" for one in plan.conflicts[:5])
+        count = "1 conflict" if len(plan.conflicts) == 1 else f"{len(plan.conflicts)} conflicts"
         raise MergeConflictError(
-            f"{len(plan.conflicts)} conflicts between {source!r} and {context.branch.name!r}: {names}; "
+            f"{count} between {source!r} and {context.branch.name!r}: {names}; "
             "pass a strategy (source_wins, target_wins) or resolver=. Nothing was merged",
             result,
         )
     result = _result(context, row, wanted, plan, _apply(context, row, wanted, plan) if plan.changed else None)
+    if plan.changed and wanted.paths is None:
+        experiments.conclude(context, row, ExperimentStatus.MERGED)
     if wanted.close:
         branches.close_row(context, row)
     return result
@@ -177,7 +178,7 @@ def _plan(context: Context, source: BranchRow, wanted: Request, decisions: Decis
     for delta in changed:
         _decide(context, delta, wanted, decisions, plan, undecided)
     if undecided:
-        raise _Undecided(undecided)
+        raise _Undecided(undecided, context)
     return plan
 
 
@@ -234,7 +235,7 @@ def _take(delta: Delta) -> _Write | None:
     """Take the source's state over: its value and all that belongs to it, or its deletion."""
     source, target = delta.source, delta.target
     if source is None:
-        return None if target is None else _Write(_tombstone(target), None)
+        return None if target is None else _Write(_tombstone(delta, target), None)
     born = source.born if target is None else target.born
     return _Write(source._replace(version=_number(delta), born=born), source.seq)
 
@@ -289,18 +290,13 @@ def _combined(context: Context, delta: Delta, text: str) -> _Write:
     return _Write(row, None if delta.source is None else delta.source.seq)
 
 
-def _tombstone(row: VersionRow) -> VersionRow:
-    return row._replace(
-        version=row.version + 1,
-        live=0,
-        value=None,
-        value_seq=0,
-        good=0.0,
-        bad=0.0,
-        outcomes=0,
-        expires=None,
-        refs=None,
-    )
+def _tombstone(delta: Delta, target: VersionRow) -> VersionRow:
+    """Return the target's entry deleted, by whoever deleted it on the source."""
+    gone = delta.source_newest
+    return target._replace(
+        version=target.version + 1, live=0, value=None, value_seq=0, good=0.0, bad=0.0, outcomes=0, expires=None,
+        refs=None, author=target.author if gone is None or gone.live else gone.author,
+    )  # fmt: skip
 
 
 def _number(delta: Delta) -> int:
@@ -316,11 +312,13 @@ def _identity(delta: Delta) -> tuple[int, int, int]:
     return delta.slot_id, seqs[0], seqs[1]
 
 
-def _ask(wanted: Request, delta: Delta) -> str | None:
+def _ask(wanted: Request, delta: Delta, max_value_bytes: int) -> str | None:
     assert wanted.resolver is not None, "only a merge with a resolver asks"  # noqa: S101
-    sides = [None if row is None or row.value is None else json.loads(row.value) for row in _rows(delta)]
-    answer = wanted.resolver(*sides)
-    return None if answer is KEEP_CONFLICT else validation.json_text(answer, what="the value that resolver returned")
+    base, source, target = (None if row is None or row.value is None else json.loads(row.value) for row in _rows(delta))
+    answer = wanted.resolver(base, source, target)
+    if answer is KEEP_CONFLICT:
+        return None
+    return validation.json_text(answer, max_value_bytes, "the value that resolver returned")
 
 
 def _rows(delta: Delta) -> tuple[VersionRow | None, VersionRow | None, VersionRow | None]:
@@ -338,7 +336,7 @@ def _apply(context: WriteContext, source: BranchRow, wanted: Request, plan: Plan
         seq = context.next_seq()
         row = write.row._replace(
             seq=seq, ts=context.now, branch=context.branch.id, agent=context.agent_id, run=context.run_row,
-            value_seq=write.row.value_seq or seq, author=write.row.author if write.row.live else context.agent_id,
+            value_seq=write.row.value_seq or seq,
         )  # fmt: skip
         made.append(NewVersion(row, _MERGED, event, context.group, write.origin, None))
     context.tx.append_versions(made)

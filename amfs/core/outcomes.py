@@ -8,23 +8,22 @@ the outcome is tried again with the answers.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from amfs.core import fields, runs, timeline, validation, versions
 from amfs.core.conflicts import ATTEMPTS
 from amfs.core.context import Access, Context, WriteContext
 from amfs.core.evidence import beta_posterior
+from amfs.core.validation import Named
 from amfs.errors import ContentionError, EntryNotFoundError, InvalidInputError, OutcomeNotFoundError
-from amfs.models import Cause, Entry, EventType, Evidence, Explanation, Outcome, OutcomeType
-from amfs.storage.base import EVENT_CODE, SHARED, NewVersion, Slot, VersionRow
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from amfs.models import Cause, EventType, Evidence, Explanation, MemoryType, Outcome, OutcomeType
+from amfs.storage.base import EVENT_CODE, MEMORY_CODE, SHARED, NewVersion, Slot, VersionRow
 
 __all__ = ["beta_posterior", "commit_resolving", "explain"]
 
 _OUTCOME = EVENT_CODE[EventType.OUTCOME]
+_MESSAGE = MEMORY_CODE[MemoryType.MESSAGE]
 
 
 class Judgement(NamedTuple):
@@ -32,7 +31,7 @@ class Judgement(NamedTuple):
 
     ref: str
     outcome_type: OutcomeType
-    named: list[tuple[str, str] | str] | None
+    named: list[Named | str] | None
     weight: float
     run_id: str | None
     summary: str | None
@@ -60,18 +59,17 @@ def commit_resolving(
     access: Access,
     outcome_ref: object,
     outcome_type: object,
-    causal_entry_keys: Iterable[object] | None,
+    causal_entry_keys: object,
     causal_confidence: object,
     run_id: object,
     summary: object,
 ) -> Outcome:
     """Record an outcome and return what it did."""
-    if isinstance(causal_entry_keys, str | Entry):
-        raise InvalidInputError("causal_entry_keys must be several entries, such as [entry], not one")
+    keys = None if causal_entry_keys is None else validation.several("causal_entry_keys", causal_entry_keys)
     judgement = Judgement(
         validation.name("outcome_ref", outcome_ref),
         validation.choice("outcome_type", outcome_type, OutcomeType),
-        None if causal_entry_keys is None else [validation.as_pair(one) for one in causal_entry_keys],
+        None if keys is None else [validation.named(one) for one in keys],
         validation.fraction("causal_confidence", causal_confidence),
         validation.optional_name("run_id", run_id),
         None if summary is None else validation.name("summary", summary, validation.MAX_VALUE_BYTES),
@@ -94,12 +92,12 @@ def explain(context: Context, outcome_ref: object) -> Explanation:
     if not seqs:
         raise OutcomeNotFoundError(f"no outcome {ref!r} was committed in this namespace")
     rows = [row for row in (context.tx.event(seq) for seq in seqs) if row is not None]
-    contexts = context.tx.contexts(list({row.run for row in rows}), seqs[-1])
+    contexts = {noted.seq: noted for row in rows for noted in context.tx.contexts(row.run, row.seq)}
     return Explanation(
         outcome_ref=ref,
         outcomes=tuple(timeline.to_event(context, row) for row in rows),
         causes=tuple(cause for seq in seqs for cause in _causes(context, seq)),
-        contexts=tuple(timeline.to_event(context, row) for row in contexts),
+        contexts=tuple(timeline.to_event(context, noted) for noted in contexts.values()),
     )
 
 
@@ -109,18 +107,21 @@ def _commit(context: WriteContext, judgement: Judgement, answers: Mapping[Eviden
     if done is not None:
         return _result(context, judgement, done, recorded=False, made=[])
     run_rows = _run_rows(context, judgement)
-    judged = _named(context, judgement.named) if judgement.named is not None else _read(context, run_rows)
-    moved = [one for one in judged if one.skipped is None and judgement.weight > 0]
+    window = _own(context, tx.read_set(run_rows, 0))
+    judged = _read(context, window) if judgement.named is None else _named(context, judgement.named)
+    if judgement.weight == 0:
+        judged = [one._replace(skipped=one.skipped or "the outcome weighs nothing") for one in judged]
+    moved = [one for one in judged if one.skipped is None]
     after = _evidence_after(context, judgement, moved, answers)
     context.run_row = run_rows[-1]
     seq = timeline.append(context, EventType.OUTCOME, _details(judgement, judged, moved))
     made = [_version(context, one, evidence) for one, evidence in zip(moved, after, strict=True)]
     tx.append_versions([NewVersion(row, _OUTCOME, seq, context.group, None, None) for row in made])
     tx.add_outcome(context.namespace, judgement.ref, judgement.outcome_type, seq)
+    made_by_slot = {row.slot: row.seq for row in made}
+    tx.add_judged(seq, [(one.read.seq, made_by_slot.get(one.read.slot), one.skipped) for one in judged])
     if judgement.weight > 0:
-        tx.judge_reads(run_rows, seq)
-        made_by_slot = {row.slot: row.seq for row in made}
-        tx.add_judged(seq, [(one.read.seq, made_by_slot.get(one.read.slot), one.skipped) for one in judged])
+        tx.judge_reads(run_rows, list(window), seq)
     return _result(context, judgement, seq, recorded=True, made=made)
 
 
@@ -132,35 +133,48 @@ def _run_rows(context: WriteContext, judgement: Judgement) -> list[int]:
     return [context.run_row]
 
 
-def _named(context: Context, named: list[tuple[str, str] | str]) -> list[Judged]:
+def _own(context: Context, seqs: Sequence[int]) -> dict[int, VersionRow]:
+    """Return the versions among those read that this agent may judge: shared ones and its own."""
+    rows = context.tx.versions(seqs)
+    names = context.tx.slots({row.slot for row in rows.values()})
+    return {seq: row for seq, row in rows.items() if names[row.slot].owner in (SHARED, context.agent_id)}
+
+
+def _named(context: Context, named: Sequence[Named | str]) -> list[Judged]:
     judged: dict[int, Judged] = {}
     for one in named:
-        pair = versions.joined(context, one) if isinstance(one, str) else one
-        row, slot = (None, None) if pair is None else versions.find(context, *pair)
+        wanted = versions.joined(context, one) if isinstance(one, str) else one
+        row, slot = (None, None) if wanted is None else versions.find(context, wanted)
         if row is None or slot is None:
-            raise EntryNotFoundError(f"no entry {one!r} on branch {context.branch.name!r}; nothing was recorded")
+            what = one if isinstance(one, str) else f"{one.path}/{one.key}"
+            raise EntryNotFoundError(f"no entry {what!r} on branch {context.branch.name!r}; nothing was recorded")
         judged[row.slot] = Judged(slot, row, row, None)
     return list(judged.values())
 
 
-def _read(context: WriteContext, run_rows: Sequence[int]) -> list[Judged]:
-    """Return the read set since the last outcome, one per entry, at the version read last."""
+def _read(context: WriteContext, window: Mapping[int, VersionRow]) -> list[Judged]:
+    """Return what was read since the last outcome, one per entry; messages are no claims and are left out.
+
+    Of several versions read, one that holds the current value counts, else the last.
+    """
     tx = context.tx
-    last_read = {row.slot: row for row in tx.versions(tx.read_set(run_rows, 0)).values()}
-    names = tx.slots(last_read)
+    by_slot: dict[int, list[VersionRow]] = {}
+    for row in window.values():
+        if row.memory_type != _MESSAGE:
+            by_slot.setdefault(row.slot, []).append(row)
+    names = tx.slots(by_slot)
     judged: list[Judged] = []
-    for slot_id, read in last_read.items():
-        slot = names[slot_id]
-        if slot.owner not in (SHARED, context.agent_id):
-            continue
+    for slot_id, reads in by_slot.items():
+        slot, last = names[slot_id], reads[-1]
         current = tx.visible(context.branch, slot_id)
-        expired = current is not None and current.expires is not None and current.expires <= context.now
-        if current is None or not current.live or expired:
-            judged.append(Judged(slot, read, None, f"absent on branch {context.branch.name} now"))
-        elif current.value_seq != read.value_seq and not _same_value(current, read):
-            judged.append(Judged(slot, read, None, f"rewritten with another value since (v{current.version} now)"))
+        if current is None or not current.live or (current.expires is not None and current.expires <= context.now):
+            judged.append(Judged(slot, last, None, f"absent on branch {context.branch.name} now"))
+            continue
+        same = [read for read in reads if read.value_seq == current.value_seq or _same_value(current, read)]
+        if same:
+            judged.append(Judged(slot, same[-1], current, None))
         else:
-            judged.append(Judged(slot, read, current, None))
+            judged.append(Judged(slot, last, None, f"rewritten with another value since (v{current.version} now)"))
     return judged
 
 
@@ -228,10 +242,11 @@ def _details(judgement: Judgement, judged: Sequence[Judged], moved: Sequence[Jud
 
 
 def _result(context: Context, judgement: Judgement, seq: int, *, recorded: bool, made: Sequence[VersionRow]) -> Outcome:
+    weight = judgement.weight if recorded else timeline.event_at(context, seq).details["causal_confidence"]
     return Outcome(
         outcome_ref=judgement.ref,
         outcome_type=judgement.outcome_type,
-        causal_confidence=judgement.weight,
+        causal_confidence=weight,
         seq=seq,
         recorded=recorded,
         entries=tuple(versions.entries_of(context, made)),

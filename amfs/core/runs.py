@@ -6,10 +6,14 @@ live at the same time never mix; outside any run it is the session of the handle
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from weakref import WeakSet
 
 from amfs.core import timeline
 from amfs.core.validation import json_text
@@ -20,20 +24,25 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from amfs.core.context import Access, Context, WriteContext
-    from amfs.storage.base import Transaction
+    from amfs.storage.base import BranchRow, Transaction
 
 Scope = tuple[str, str]
 """The database and namespace a run belongs to."""
 
 _current: ContextVar[Mapping[Scope, Run]] = ContextVar("amfs_runs", default={})  # noqa: B039 - never changed in place
 
-_SPILL = 10_000
-"""A read set of this size is saved and started anew, so that a long session does not grow without end."""
+
+class Pending(NamedTuple):
+    """A read of another agent's entry that is yet to be recorded: who read it, and on which branch."""
+
+    agent: str
+    branch: BranchRow
+    entry: Entry
 
 
-def current(identity: str, namespace: str) -> Run | None:
+def current(scope: Scope) -> Run | None:
     """Return the run this context is in, for a database and namespace."""
-    return _current.get().get((identity, namespace))
+    return _current.get().get(scope)
 
 
 class Run:
@@ -58,8 +67,9 @@ class Run:
         self.thread_id = thread_id
         self.metadata: Mapping[str, Any] = dict(metadata or {})
         self.unsaved: dict[int, int] = {}
-        self.pending: list[Entry] = []
+        self.pending: list[Pending] = []
         self._announced: dict[tuple[str, int], object] = {}
+        self._recorded = False
         self._scope = scope
         self._save = save
         self._outer: list[Mapping[Scope, Run]] = []
@@ -80,7 +90,7 @@ class Run:
         for entry in entries:
             self._announced.pop((agent, entry.seq), None)
 
-    def saved(self, reads: Mapping[int, int], pending: list[Entry]) -> None:
+    def saved(self, reads: Mapping[int, int]) -> None:
         """Drop from what is to be saved what has been saved; more may have been read meanwhile."""
         for seq, count in reads.items():
             left = self.unsaved.get(seq, 0) - count
@@ -88,7 +98,11 @@ class Run:
                 self.unsaved[seq] = left
             else:
                 self.unsaved.pop(seq, None)
-        del self.pending[: len(pending)]
+
+    def recorded(self, reads: Mapping[int, int]) -> None:
+        """Note that the run is stored, with these reads."""
+        self._recorded = True
+        self.saved(reads)
 
     def row(self, tx: Transaction, namespace: int) -> int:
         """Return the id under which the run is stored."""
@@ -97,8 +111,29 @@ class Run:
 
     def end(self) -> None:
         """Save the read set. A run that ended may be attached and ended again."""
-        if self.unsaved or self.pending:
+        if self.unsaved or self.pending or (self.run_id and not self._recorded):
             self._save(self)
+
+    def flush(self, context: WriteContext) -> None:
+        """Record the reads that were held back, as what they were: by their reader, on their branch."""
+        if not self.pending:
+            return
+        flushed, self.pending = self.pending, []
+        by_reader: dict[tuple[str, BranchRow], list[Entry]] = {}
+        for agent, branch, entry in flushed:
+            by_reader.setdefault((agent, branch), []).append(entry)
+        row = self.row(context.tx, context.namespace)
+        for (agent, branch), entries in by_reader.items():
+            agent_id = context.tx.agent(agent) or context.tx.add_agent(agent, context.namespace)
+            reader = replace(context, agent=agent, agent_id=agent_id, branch=branch, run_row=row, endings=None)
+            timeline.cross_agent_reads(reader, entries)
+            context.seq = reader.seq
+
+        def restore(committed: bool) -> None:
+            if not committed:
+                self.pending[:0] = flushed
+
+        context.at_end(restore)
 
     @contextmanager
     def attached(self) -> Generator[Self]:
@@ -132,6 +167,24 @@ class Run:
         self.__exit__(kind, error, trace)
 
 
+class LiveRuns:
+    """The runs made through a handle that are still in use somewhere."""
+
+    def __init__(self) -> None:
+        self._runs: WeakSet[Run] = WeakSet()
+        self._lock = threading.Lock()
+
+    def add(self, run: Run) -> None:
+        """Remember a run for as long as somebody holds it."""
+        with self._lock:
+            self._runs.add(run)
+
+    def all(self) -> list[Run]:
+        """Return the runs."""
+        with self._lock:
+            return list(self._runs)
+
+
 def observe(context: Context, found: object) -> list[Entry]:
     """Add what a read found to the read set and return what must be recorded as read from another agent now."""
     run = context.run
@@ -142,15 +195,23 @@ def observe(context: Context, found: object) -> list[Entry]:
     if not foreign or context.settings.read_events is ReadEvents.SYNC:
         return foreign
     if context.settings.read_events is ReadEvents.BATCHED:
-        run.pending.extend(foreign)
+        run.pending.extend(Pending(context.agent, context.branch, entry) for entry in foreign)
     return []
 
 
 def observe_writing(context: WriteContext, found: object) -> None:
-    """Add what was read inside a transaction to the read set, and record it there."""
-    foreign = observe(context, found)
+    """Add what was read inside a transaction to the read set, and record it there; if it fails, nothing was read."""
+    read = list(_entries(found))
+    foreign = observe(context, read)
     if foreign:
         timeline.cross_agent_reads(context, foreign)
+
+    def forget(committed: bool) -> None:
+        if not committed:
+            context.run.saved(Counter(entry.seq for entry in read))
+            context.run.forget(foreign, context.agent)
+
+    context.at_end(forget)
 
 
 def record_foreign(access: Access, foreign: list[Entry], context: Context) -> None:
@@ -166,27 +227,25 @@ def record_foreign(access: Access, foreign: list[Entry], context: Context) -> No
 def save(access: Access, run: Run) -> None:
     """Save the read set of a run, and the read events it still holds back."""
     if access.storage.read_only:
-        run.saved(dict(run.unsaved), list(run.pending))
+        run.recorded(dict(run.unsaved))
+        run.pending.clear()
     else:
         access.record(save_within, run)
 
 
 def save_within(context: WriteContext, run: Run) -> None:
     """Save the read set of a run in a transaction that is open already."""
-    reads, pending = dict(run.unsaved), list(run.pending)
-    row = run.row(context.tx, context.namespace)
-    context.tx.add_reads(row, reads)
-    if pending:
-        acting, context.run_row = context.run_row, row
-        timeline.cross_agent_reads(context, pending)
-        context.run_row = acting
-    context.committed.append(lambda: run.saved(reads, pending))
+    reads = dict(run.unsaved)
+    context.tx.add_reads(run.row(context.tx, context.namespace), reads)
+    run.flush(context)
+    context.at_end(lambda committed: run.recorded(reads) if committed else None)
 
 
 def rows_of(context: WriteContext, run_id: str) -> list[int]:
     """Return the stored ids of a run, one per session it took part in, with what it read so far saved."""
-    for run in [run for run in context.live_runs if run.run_id == run_id]:
-        save_within(context, run)
+    for run in context.live_runs.all():
+        if run.run_id == run_id:
+            save_within(context, run)
     rows = context.tx.runs(context.namespace, run_id)
     if not rows:
         raise RunNotFoundError(f"no run {run_id!r} was recorded in this namespace; a run is recorded when it ends")

@@ -24,8 +24,12 @@ MAX_KEY_BYTES = 512
 MAX_PATH_BYTES = 1024
 MAX_NAME_BYTES = 255
 MAX_DEPTH = 64
+_SHOWN = 80
 
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+_LARGEST = 2**62
+"""The largest count, limit, seq or ttl in microseconds that is taken; sums of it still fit into 64 bits."""
+
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 E = TypeVar("E", bound=StrEnum)
@@ -45,6 +49,14 @@ class CheckedPut(NamedTuple):
     ttl: int | None
     expected_version: int | None
     idempotency_key: str | None
+
+
+class Named(NamedTuple):
+    """An entry as a caller names it; ``shared`` None means the one that a read finds."""
+
+    path: str
+    key: str
+    shared: bool | None
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -79,19 +91,20 @@ def optional_name(what: str, text: object) -> str | None:
 
 def entity_path(path: object) -> str:
     """Return an entity path: segments joined by ``/``, none of them empty."""
-    return _segments("entity_path", name("entity_path", path, MAX_PATH_BYTES))
+    return _segments("entity_path", path, MAX_PATH_BYTES) if isinstance(path, str) else name("entity_path", path)
 
 
 def branch_name(branch: object) -> str:
     """Return the name of a branch: segments joined by ``/``, none of them empty."""
-    return _segments("branch", name("branch", branch))
+    return _segments("branch", branch, MAX_NAME_BYTES) if isinstance(branch, str) else name("branch", branch)
 
 
 @lru_cache(maxsize=65_536)
-def _segments(what: str, text: str) -> str:
-    if text[0] == "/" or text[-1] == "/" or "//" in text:
+def _segments(what: str, text: str, limit: int) -> str:
+    checked = _name(what, text, limit)
+    if checked[0] == "/" or checked[-1] == "/" or "//" in checked:
         raise InvalidNameError(f"{what} {text[:60]!r} has an empty segment; separate segments with single slashes")
-    return text
+    return checked
 
 
 def key(text: object) -> str:
@@ -109,17 +122,36 @@ def run_id(text: object) -> str:
     return f"run-{secrets.token_hex(8)}" if text is None else name("run_id", text)
 
 
-def as_pair(what: object) -> tuple[str, str] | str:
-    """Return an entry named as one value as a pair, or as the joined text that has to be looked up."""
+def named(what: object) -> Named | str:
+    """Return an entry named as one value, or the joined text that has to be looked up."""
+    if isinstance(what, Named):
+        return what
     if isinstance(what, Entry):
-        return what.entity_path, what.key
+        return Named(what.entity_path, what.key, what.shared)
     if isinstance(what, str):
         return name("entry key", what, MAX_PATH_BYTES + MAX_KEY_BYTES + 1)
-    if isinstance(what, tuple):
-        pair = cast("tuple[object, ...]", what)
-        if len(pair) == 2:
-            return entry_key(*pair)
-    raise InvalidInputError(f"an entry is named by an Entry, a (path, key) pair or 'path/key', not {what!r}")
+    pair: tuple[object, ...] = cast("tuple[object, ...]", what) if isinstance(what, tuple) else ()
+    if len(pair) == 2:
+        return Named(*entry_key(*pair), None)
+    raise InvalidInputError(
+        f"an entry is named by an Entry, a (path, key) pair or 'path/key', not {shown(cast('object', what))}"
+    )
+
+
+def several(what: str, values: object) -> list[object]:
+    """Return several things as a list; one str or entry is not taken apart."""
+    if isinstance(values, str | bytes | Entry) or not isinstance(values, Iterable):
+        raise InvalidInputError(f"{what} must be several, such as a list, not {shown(values)}")
+    return list(cast("Iterable[object]", values))
+
+
+def shown(value: object) -> str:
+    """Return what is shown of a value that was refused."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return f"a huge {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 # --- numbers, choices, moments ---------------------------------------------------------------------------------------
@@ -129,22 +161,22 @@ def choice(what: str, value: object, kind: type[E]) -> E:
     """Return an enum member, given itself or its string."""
     try:
         return kind(value)
-    except ValueError:
+    except (ValueError, TypeError):
         allowed = ", ".join(repr(member.value) for member in kind)
-        raise InvalidInputError(f"{what} must be one of {allowed}, not {value!r}") from None
+        raise InvalidInputError(f"{what} must be one of {allowed}, not {shown(value)}") from None
 
 
 def fraction(what: str, value: object) -> float:
     """Return a number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InvalidInputError(f"{what} must be a number from 0 to 1, not {value!r}")
+        raise InvalidInputError(f"{what} must be a number from 0 to 1, not {shown(value)}")
     return float(value)
 
 
 def whole(what: str, value: object, least: int = 0) -> int:
     """Return a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _INT_MAX:
-        raise InvalidInputError(f"{what} must be a whole number of at least {least}, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _LARGEST:
+        raise InvalidInputError(f"{what} must be a whole number of at least {least}, not {shown(value)}")
     return int(value)
 
 
@@ -159,7 +191,7 @@ def cursor(text: object) -> int | None:
         return None
     if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 19:
         return int(text)
-    raise InvalidInputError(f"cursor must be the next_cursor of an earlier page, not {text!r}")
+    raise InvalidInputError(f"cursor must be the next_cursor of an earlier page, not {shown(text)}")
 
 
 def moment(what: str, value: object) -> int | datetime:
@@ -170,7 +202,7 @@ def moment(what: str, value: object) -> int | datetime:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return whole(what, value)
-    raise InvalidInputError(f"{what} must be a seq or an aware datetime, not {value!r}")
+    raise InvalidInputError(f"{what} must be a seq or an aware datetime, not {shown(value)}")
 
 
 def seconds(ttl: object) -> int | None:
@@ -179,8 +211,8 @@ def seconds(ttl: object) -> int | None:
         return None
     if isinstance(ttl, timedelta):
         ttl = ttl.total_seconds()
-    if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not math.isfinite(ttl) or not 0 < ttl < 1e11:
-        raise InvalidInputError(f"ttl must be a positive number of seconds or a timedelta, not {ttl!r}")
+    if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not 0 < ttl < _LARGEST / 1_000_000:
+        raise InvalidInputError(f"ttl must be a positive number of seconds or a timedelta, not {shown(ttl)}")
     return max(1, round(ttl * 1_000_000))
 
 
@@ -189,11 +221,13 @@ def seconds(ttl: object) -> int | None:
 
 def json_text(value: object, max_bytes: int = MAX_VALUE_BYTES, what: str = "value") -> str:
     """Return a value as JSON text, or raise InvalidValueError saying where it is not plain JSON."""
-    _walk(value, what, 0)
-    text = _encode(value)
     try:
-        # Most text is far below the limit even if every character took four bytes.
-        size = len(text) if len(text) * 4 <= max_bytes and text.isascii() else len(text.encode())
+        _check(value, 0, [max_bytes])
+        text = _encode(value)
+        size = len(text) if text.isascii() else len(text.encode())
+    except _Refused as refused:
+        where = "".join(f"[{step!r}]" for step in reversed(refused.steps[-8:]))
+        raise InvalidValueError(f"{what}{where} {refused.reason}") from None
     except UnicodeEncodeError:
         raise InvalidValueError(f"{what} contains a lone surrogate, which is not a character") from None
     if size > max_bytes:
@@ -201,34 +235,56 @@ def json_text(value: object, max_bytes: int = MAX_VALUE_BYTES, what: str = "valu
     return text
 
 
-def _walk(value: object, where: str, depth: int) -> None:
+class _Refused(Exception):  # noqa: N818 - it is caught here, and never an error to anyone else
+    """Carries why a part of a value was refused, and the steps that lead to it, innermost first."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.steps: list[str | int] = []
+
+
+def _check(value: object, depth: int, budget: list[int]) -> None:
     if isinstance(value, str):
         if "\0" in value:
-            raise InvalidValueError(f"{where} contains a NUL character")
+            raise _Refused("contains a NUL character")
+    elif isinstance(value, dict | list):
+        _check_container(cast("dict[object, object] | list[object]", value), depth, budget)
     elif value is None or isinstance(value, bool):
         pass
     elif isinstance(value, int):
         if not _INT_MIN <= value <= _INT_MAX:
-            raise InvalidValueError(f"{where} is an integer beyond 64 bits; store it as a string")
+            raise _Refused("is an integer beyond 64 bits; store it as a string")
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise InvalidValueError(f"{where} is {value}, which JSON cannot hold; use None or a string")
-    elif depth >= MAX_DEPTH:
-        raise InvalidValueError(f"{where[:200]} is nested more than {MAX_DEPTH} levels deep, or contains itself")
-    elif isinstance(value, dict):
-        for field, item in cast("dict[object, object]", value).items():
-            if not isinstance(field, str):
-                raise InvalidValueError(f"{where} has the key {field!r}; JSON objects have str keys only")
-            if "\0" in field:
-                raise InvalidValueError(f"{where} has a key with a NUL character")
-            _walk(item, f"{where}[{field!r}]" if depth < 3 else where, depth + 1)
-    elif isinstance(value, list):
-        for item in cast("list[object]", value):
-            _walk(item, where, depth + 1)
+            raise _Refused(f"is {value}, which JSON cannot hold; use None or a string")
     else:
-        raise InvalidValueError(
-            f"{where} is a {type(value).__name__}, which is not JSON; use dict, list, str, int, float, bool or None"
-        )
+        raise _Refused(f"is a {type(value).__name__}; JSON has dict, list, str, int, float, bool and None only")
+
+
+def _check_container(value: dict[object, object] | list[object], depth: int, budget: list[int]) -> None:
+    """Check the parts; every one takes a byte of JSON at least, so the budget ends what would never end."""
+    budget[0] -= len(value)
+    if depth >= MAX_DEPTH:
+        raise _Refused(f"is nested more than {MAX_DEPTH} levels deep, or contains itself")
+    if budget[0] < 0:
+        raise _Refused("takes the value over its size limit (max_value_bytes)")
+    step: object = None
+    try:
+        for step, item in enumerate(value) if isinstance(value, list) else value.items():
+            if not isinstance(value, list):
+                _check_field(step)
+            _check(item, depth + 1, budget)
+    except _Refused as refused:
+        refused.steps.append(step if isinstance(step, str | int) else shown(step))
+        raise
+
+
+def _check_field(name: object) -> None:
+    if not isinstance(name, str):
+        raise _Refused("is under a key that is no str; JSON objects have str keys only")
+    if "\0" in name:
+        raise _Refused("is under a key with a NUL character")
 
 
 def put(
@@ -238,25 +294,23 @@ def put(
     value: object,
     confidence: object,
     memory_type: object,
-    pattern_refs: Iterable[str],
+    pattern_refs: object,
     shared: object,
     ttl: object,
     expected_version: object,
     idempotency_key: object,
 ) -> CheckedPut:
     """Return a write that passed the gate."""
-    if isinstance(pattern_refs, str):
-        raise InvalidInputError(f"pattern_refs must be several names, such as [{pattern_refs!r}], not one str")
     if not isinstance(shared, bool):
-        raise InvalidInputError(f"shared must be True or False, not {shared!r}")
+        raise InvalidInputError(f"shared must be True or False, not {shown(shared)}")
     return CheckedPut(
         entity_path(path),
         key(text),
         cast("JsonValue", value),
         json_text(value, max_bytes),
-        fraction("confidence", confidence),
+        confidence if confidence == 1.0 and type(confidence) is float else fraction("confidence", confidence),
         memory_type if isinstance(memory_type, MemoryType) else choice("memory_type", memory_type, MemoryType),
-        tuple(name("pattern_refs", ref) for ref in pattern_refs) if pattern_refs else (),
+        () if pattern_refs == () else tuple(name("pattern_refs", ref) for ref in several("pattern_refs", pattern_refs)),
         shared,
         seconds(ttl),
         None if expected_version is None else whole("expected_version", expected_version),
@@ -285,10 +339,12 @@ def settings(
         raise InvalidInputError("on_conflict must be a function (existing, incoming, value[, base]) -> value")
     if not callable(outcome_policy):
         raise InvalidInputError("outcome_policy must be a function (evidence, outcome_type, weight) -> evidence")
+    policy = choice("conflict_policy", conflict_policy, ConflictPolicy)
     return Settings(
-        choice("conflict_policy", conflict_policy, ConflictPolicy),
+        policy,
         on_conflict,
         outcome_policy,
         choice("read_events", read_events, ReadEvents),
         whole("max_value_bytes", max_value_bytes, 1),
+        tracks=policy is ConflictPolicy.RAISE or on_conflict is not None,
     )

@@ -6,14 +6,16 @@ shared one of the same path and key; an agent's own comes first.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from amfs.core import conflicts, fields, timeline, validation
 from amfs.core.context import Context, Sighting, WriteContext, instant
 from amfs.core.evidence import posterior
+from amfs.core.validation import Named
 from amfs.errors import AmbiguousKeyError, EntryNotFoundError, IdempotencyError
-from amfs.models import Change, DiffType, Entry, EventType, MemoryType, Page
+from amfs.models import Change, ConflictPolicy, DiffType, Entry, EventType, MemoryType, Page
 from amfs.storage.base import (
     EVENT_CODE,
     MEMORY_CODE,
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
 
 _WRITE = EVENT_CODE[EventType.WRITE]
 _DELETE = EVENT_CODE[EventType.DELETE]
-_ENTRY_FIELDS = frozenset(Entry.model_fields)
+_ENTRY_FIELDS = set(Entry.model_fields)
+_decode = json.JSONDecoder().raw_decode
+_new, _set = object.__new__, object.__setattr__
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -47,33 +51,33 @@ def write(context: WriteContext, put: CheckedPut, details: str | None = None) ->
     if put.idempotency_key is not None:
         done = tx.idempotent(context.namespace, context.agent_id, put.idempotency_key)
         if done is not None:
-            return _repeated(context, put, slot, done)
+            return _repeated(context, put, slot, *done)
     slot_id = tx.add_slot(*slot)
     newest = tx.visible(context.branch, slot_id)
     current = _present(newest, context.now)
-    put = _settle(context, slot, put, current, newest)
-    row = _next_version(context, slot_id, put, newest, current)
+    settled = _settle(context, slot, put, current, newest)
+    row = _next_version(context, slot_id, settled, newest, current)
     tx.append_version(NewVersion(row, _WRITE, None, context.group, None, details))
     if put.idempotency_key is not None:
-        tx.add_idempotent(context.namespace, context.agent_id, put.idempotency_key, row.seq)
-    conflicts.sight_committed(context, slot, row)
+        tx.add_idempotent(context.namespace, context.agent_id, put.idempotency_key, row.seq, _digest(put))
+    conflicts.sight(context, slot, row)
     return entry(context, row, slot)
 
 
-def delete(context: WriteContext, path: str, key: str, details: str | None = None) -> bool:
+def delete(context: WriteContext, wanted: Named, details: str | None = None) -> bool:
     """Append a tombstone to the entry that a read would return and say whether there was one."""
-    row, slot = find(context, path, key)
+    row, slot = find(context, wanted)
     if row is None:
         return False
-    if conflicts.has_moved(context, slot, row) and context.settings.on_conflict is None:
-        raise conflicts.stale(slot, 0, row.version, "and this handle saw another value")
+    if context.settings.conflict_policy is ConflictPolicy.RAISE and conflicts.has_moved(context, slot, row):
+        raise conflicts.stale(slot, _last_seen(context, slot), row.version, "and this handle saw another value")
     tombstone = row._replace(
         seq=context.next_seq(), ts=context.now, branch=context.branch.id, version=row.version + 1, live=0, value=None,
         value_seq=context.seq, agent=context.agent_id, author=context.agent_id, run=context.run_row, good=0.0, bad=0.0,
         outcomes=0, expires=None, refs=None,
     )  # fmt: skip
     context.tx.append_version(NewVersion(tombstone, _DELETE, None, context.group, None, details))
-    conflicts.sight_committed(context, slot, None)
+    conflicts.sight(context, slot, None)
     return True
 
 
@@ -95,20 +99,22 @@ def _settle(
     actual = 0 if current is None else current.version
     if put.expected_version is not None and put.expected_version != actual:
         raise conflicts.stale(slot, put.expected_version, actual, f"not at version {put.expected_version} as expected")
-    settled = context.settled.get(slot)
+    settled = None if context.settled is None else context.settled.get(slot)
     if settled is not None and settled.seq == (0 if current is None else current.seq):
         return settled.put
-    if settled is None and not conflicts.has_moved(context, slot, current):
+    # An entry that expired has not moved: nobody wrote it.
+    held = newest if newest is not None and newest.live else None
+    if settled is None and not conflicts.has_moved(context, slot, held):
         return put
     seen = context.seen.get((context.branch.id, slot), Sighting(0, 0))
     before = context.tx.version(seen.seq) if seen.seq else None
     if context.settings.on_conflict is None:
-        expected = 0 if before is None else before.version
+        expected = _last_seen(context, slot)
         raise conflicts.stale(slot, expected, actual, f"and this handle last saw version {expected}")
     existing = None if current is None else entry(context, current, slot)
     incoming = entry(context, _next_version(context, 0, put, newest, current), slot)
     base = None if before is None else entry(context, before, slot)
-    raise conflicts.Moved(slot, put, existing, incoming, base, context)
+    raise conflicts.Moved(context, slot, put, current, existing, incoming, base)
 
 
 def _next_version(
@@ -122,26 +128,26 @@ def _next_version(
     repeated = current if current is not None and _holds(current, put) else None
     good, bad, outcomes = (0.0, 0.0, 0) if repeated is None else (repeated.good, repeated.bad, repeated.outcomes)
     return VersionRow(
-        seq=seq,
-        ts=context.now,
-        branch=context.branch.id,
-        slot=slot_id,
-        version=1 if newest is None else newest.version + 1,
-        live=1,
-        value=put.text,
-        value_seq=seq if repeated is None else repeated.value_seq,
-        agent=context.agent_id,
-        author=context.agent_id,
-        run=context.run_row,
-        confidence=posterior(put.confidence, good, bad),
-        memory_type=MEMORY_CODE[put.memory_type],
-        prior=put.confidence,
-        good=good,
-        bad=bad,
-        outcomes=outcomes,
-        born=context.now if current is None else current.born,
-        expires=None if put.ttl is None else context.now + put.ttl,
-        refs=json.dumps(put.refs, ensure_ascii=False) if put.refs else None,
+        seq,
+        context.now,
+        context.branch.id,
+        slot_id,
+        1 if newest is None else newest.version + 1,
+        1,
+        put.text if repeated is None else repeated.value,
+        seq if repeated is None else repeated.value_seq,
+        context.agent_id,
+        context.agent_id,
+        context.run_row,
+        posterior(put.confidence, good, bad),
+        MEMORY_CODE[put.memory_type],
+        put.confidence,
+        good,
+        bad,
+        outcomes,
+        context.now if current is None else current.born,
+        None if put.ttl is None else context.now + put.ttl,
+        json.dumps(put.refs, ensure_ascii=False) if put.refs else None,
     )
 
 
@@ -152,21 +158,34 @@ def _holds(row: VersionRow, put: CheckedPut) -> bool:
     return row.value is not None and len(row.value) == len(put.text) and fields.equal(json.loads(row.value), put.value)
 
 
-def _repeated(context: Context, put: CheckedPut, slot: Slot, seq: int) -> Entry:
+def _last_seen(context: Context, slot: Slot) -> int:
+    """Return the number of the version this handle last saw, 0 if it saw none."""
+    seen = context.seen.get((context.branch.id, slot))
+    row = None if seen is None or not seen.seq else context.tx.version(seen.seq)
+    return 0 if row is None else row.version
+
+
+def _repeated(context: Context, put: CheckedPut, slot: Slot, seq: int, digest: str) -> Entry:
     row = context.tx.version(seq)
-    same = row is not None and row.slot == context.tx.slot(*slot) and row.branch == context.branch.id
-    if row is None or not same or not fields.equal(json.loads(row.value or "null"), put.value):
+    if row is None or row.branch != context.branch.id or digest != _digest(put):
         raise IdempotencyError(
             f"idempotency_key {put.idempotency_key!r} was used for another write (seq {seq}); use a fresh one"
         )
     return entry(context, row, slot)
 
 
+def _digest(put: CheckedPut) -> str:
+    """Return what tells two writes apart: where they write, and the value asked for."""
+    request = json.dumps([put.path, put.key, put.shared, put.value], sort_keys=True)
+    return hashlib.sha256(request.encode()).hexdigest()
+
+
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def find(context: Context, path: str, key: str, upto: int = NOW) -> tuple[VersionRow | None, Slot]:
+def find(context: Context, wanted: Named, upto: int = NOW) -> tuple[VersionRow | None, Slot]:
     """Return the live version that a read sees, and its slot: the agent's own private one before the shared one."""
+    path, key, shared = wanted
     tx, agent = context.tx, context.agent_id
     slot = Slot(SHARED, path, key)
     slot_id = tx.slot(SHARED, path, key)
@@ -176,21 +195,28 @@ def find(context: Context, path: str, key: str, upto: int = NOW) -> tuple[Versio
     else:
         row = None if slot_id is None else tx.visible(context.branch, slot_id, upto)
         private = agent != NOBODY and tx.owns_private(agent)
-    if private and (own_id := tx.slot(agent, path, key)) is not None:
-        own = _present(tx.visible(context.branch, own_id, upto), _expiry(context, upto))
+    if shared is False:
+        row = None
+    if private and shared is not True and (own_id := tx.slot(agent, path, key)) is not None:
+        own = _visible_now(context, tx.visible(context.branch, own_id, upto), upto)
         if own is not None:
             return own, Slot(agent, path, key)
-    if row is None or (row.live and row.expires is None):
-        return (row, slot)
-    return _present(row, _expiry(context, upto)), slot
+    return _visible_now(context, row, upto), slot
+
+
+def _visible_now(context: Context, row: VersionRow | None, upto: int) -> VersionRow | None:
+    """Return a version if it is live and has not expired; the past ignores expiry."""
+    if row is None or not row.live or row.expires is None or upto != NOW:
+        return row if row is not None and row.live else None
+    return row if row.expires > context.time() else None
 
 
 def read(context: Context, path: object, key: object, at: object, min_confidence: object) -> Entry | None:
     """Return what an agent reads under a path and key."""
-    least = validation.fraction("min_confidence", min_confidence)
+    least = validation.fraction("min_confidence", min_confidence) if min_confidence else 0.0
     upto = NOW if at is None else view_at(context, at)
-    row, slot = find(context, validation.entity_path(path), validation.key(key), upto)
-    if at is None:
+    row, slot = find(context, Named(validation.entity_path(path), validation.key(key), None), upto)
+    if at is None and context.settings.tracks:
         conflicts.sight(context, slot, row)
     if row is None or row.confidence < least:
         return None
@@ -200,26 +226,27 @@ def read(context: Context, path: object, key: object, at: object, min_confidence
 def read_many(context: Context, keys: Sequence[object], at: object) -> list[Entry | None]:
     """Return what an agent reads under several names."""
     upto = NOW if at is None else view_at(context, at)
-    return [_read_named(context, validation.as_pair(one), upto) for one in keys]
+    return [_read_named(context, validation.named(one), upto) for one in keys]
 
 
-def _read_named(context: Context, named: tuple[str, str] | str, upto: int) -> Entry | None:
-    pair = joined(context, named, upto) if isinstance(named, str) else named
-    if pair is None:
+def _read_named(context: Context, named: Named | str, upto: int) -> Entry | None:
+    wanted = joined(context, named, upto) if isinstance(named, str) else named
+    if wanted is None:
         return None
-    row, slot = find(context, *pair, upto)
+    row, slot = find(context, wanted, upto)
     if upto == NOW:
         conflicts.sight(context, slot, row)
     return None if row is None else entry(context, row, slot)
 
 
-def joined(context: Context, name: str, upto: int = NOW) -> tuple[str, str] | None:
-    """Return the path and key that a "path/key" names, None if no entry matches; two that match are refused."""
+def joined(context: Context, name: str, upto: int = NOW) -> Named | None:
+    """Return the entry that a "path/key" names, None if none matches; two that match are refused."""
     slots = context.tx.slots(context.tx.find_joined(name, context.agent_id)).values()
-    pairs = {(slot.path, slot.key) for slot in slots}
-    matching = sorted(pair for pair in pairs if find(context, *pair, upto)[0] is not None)
+    names = {Named(slot.path, slot.key, None) for slot in slots}
+    matching = sorted(one for one in names if find(context, one, upto)[0] is not None)
     if len(matching) > 1:
-        raise AmbiguousKeyError(f"{name!r} matches {matching}; pass the (path, key) pair that is meant")
+        pairs = [(one.path, one.key) for one in matching]
+        raise AmbiguousKeyError(f"{name!r} matches {pairs}; pass the (path, key) pair that is meant")
     return matching[0] if matching else None
 
 
@@ -232,7 +259,7 @@ def read_from(context: Context, agent_id: object, path: object, key: object) -> 
     for owner in context.owners if author == context.agent_id else (SHARED,):
         slot_id = context.tx.slot(owner, *pair)
         row = None if slot_id is None else context.tx.newest_by(context.branch.id, slot_id, author)
-        if row is not None and (row.expires is None or row.expires > context.clock()):
+        if row is not None and _visible_now(context, row, NOW) is not None:
             slot = Slot(owner, *pair)
             newest = context.tx.visible(context.branch, row.slot)
             return entry(context, row, slot, superseded=newest is not None and newest.seq != row.seq)
@@ -258,7 +285,7 @@ def list_entries(
         path=None if path is None else validation.entity_path(path),
         prefix=prefix,
         memory_type=kind,
-        now=context.clock() if upto == NOW else None,
+        now=context.time() if upto == NOW else None,
         after=-1 if after is None else after,
         limit=count + 1 if count > 0 else -1,
     )
@@ -315,9 +342,13 @@ def compare(context: Context, path: object, key: object, old: object, new: objec
 
 def change(slot: Slot, base: Entry | None, source: Entry | None, target: Entry | None = None) -> Change:
     """Return the difference between two states of an entry as a Change; deleted versions count as absent."""
-    old = fields.ABSENT if base is None or base.deleted else base.value
-    new = fields.ABSENT if source is None or source.deleted else source.value
-    kind = DiffType.ADDED if old is fields.ABSENT else DiffType.DELETED if new is fields.ABSENT else DiffType.MODIFIED
+    base = None if base is None or base.deleted else base
+    source = None if source is None or source.deleted else source
+    old = fields.ABSENT if base is None else base.value
+    new = fields.ABSENT if source is None else source.value
+    kind = DiffType.MODIFIED
+    if (base is None) is not (source is None):
+        kind = DiffType.ADDED if base is None else DiffType.DELETED
     return Change(
         diff_type=kind,
         entity_path=slot.path,
@@ -341,7 +372,7 @@ def _history(context: Context, path: str, key: str) -> list[VersionRow]:
     for owner in context.owners:
         slot_id = context.tx.slot(owner, path, key)
         rows = [] if slot_id is None else context.tx.history(context.branch.id, slot_id)
-        if rows and _present(rows[-1], context.clock()) is not None:
+        if rows and _visible_now(context, rows[-1], NOW) is not None:
             return rows
         found = found or rows
     return found
@@ -356,11 +387,6 @@ def _present(row: VersionRow | None, now: int | None) -> VersionRow | None:
     return row
 
 
-def _expiry(context: Context, upto: int) -> int | None:
-    """Return the instant that decides what has expired; the past ignores expiry."""
-    return context.clock() if upto == NOW else None
-
-
 # --- models ----------------------------------------------------------------------------------------------------------
 
 
@@ -368,12 +394,11 @@ def entry(context: Context, row: VersionRow, slot: Slot, *, superseded: bool = F
     """Return a stored version as a model. It was validated when it was written, so it is not validated again."""
     tx = context.tx
     run = tx.run(row.run)
-    made = Entry.__new__(Entry)
-    write_attribute = object.__setattr__
+    author, written = tx.agent_name(row.author), instant(row.ts)
     values: dict[str, Any] = {
         "entity_path": slot.path,
         "key": slot.key,
-        "value": None if row.value is None else json.loads(row.value),
+        "value": None if row.value is None else _decode(row.value)[0],
         "version": row.version,
         "seq": row.seq,
         "confidence": row.confidence,
@@ -385,17 +410,18 @@ def entry(context: Context, row: VersionRow, slot: Slot, *, superseded: bool = F
         "outcome_count": row.outcomes,
         "expires_at": None if row.expires is None else instant(row.expires),
         "pattern_refs": () if row.refs is None else tuple(json.loads(row.refs)),
-        "agent_id": tx.agent_name(row.author),
-        "committed_by": tx.agent_name(row.agent),
+        "agent_id": author,
+        "committed_by": author if row.agent == row.author else tx.agent_name(row.agent),
         "session_id": run.session,
         "run_id": run.name or None,
-        "created_at": instant(row.born),
-        "written_at": instant(row.ts),
+        "created_at": written if row.born == row.ts else instant(row.born),
+        "written_at": written,
     }
-    write_attribute(made, "__dict__", values)
-    write_attribute(made, "__pydantic_fields_set__", set(_ENTRY_FIELDS))
-    write_attribute(made, "__pydantic_extra__", None)
-    write_attribute(made, "__pydantic_private__", None)
+    made = _new(Entry)
+    _set(made, "__dict__", values)
+    _set(made, "__pydantic_fields_set__", _ENTRY_FIELDS)
+    _set(made, "__pydantic_extra__", None)
+    _set(made, "__pydantic_private__", None)
     return made
 
 

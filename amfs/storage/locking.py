@@ -11,17 +11,20 @@ import os
 import sys
 import threading
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(fd: int) -> None:
+    def _lock(fd: int, wait: bool) -> None:
         os.lseek(fd, 0, os.SEEK_SET)
         while True:
             try:
-                msvcrt.locking(fd, msvcrt.LK_LOCK, 1)
+                msvcrt.locking(fd, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
             except OSError:  # LK_LOCK gives up after ten tries, a second apart
+                if not wait:
+                    raise
                 continue
             return
 
@@ -32,8 +35,8 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _lock(fd: int) -> None:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    def _lock(fd: int, wait: bool) -> None:
+        fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def _unlock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_UN)
@@ -42,69 +45,69 @@ else:
 class FileLock:
     """An exclusive lock on a sidecar file; waits without limit, first come first served between processes.
 
-    A forked child must not share the parent's open file, or it would hold the parent's lock; it opens its own.
+    A signal handler may raise between any two steps (Ctrl-C does), so ``release`` asks for the state instead of
+    trusting that ``acquire`` came to its end: called once more it does no harm. A forked child must not share the
+    parent's open file, or it would hold the parent's lock; it opens its own.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._thread = threading.Lock()
+        self._thread = threading.RLock()
+        self._holder: int | None = None
         self._fd: int | None = None
         _all.add(self)
 
-    def acquire(self) -> None:
-        """Wait for the lock."""
-        self._thread.acquire()
+    def acquire(self, *, wait: bool = True) -> bool:
+        """Take the lock and say whether that worked; without ``wait`` it fails where it would have to wait."""
+        if not self._thread.acquire(blocking=wait):
+            return False
         try:
             if self._fd is None:
                 self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
-            _lock(self._fd)
-        except BaseException:
-            self._thread.release()
+            self._holder = threading.get_ident()
+            _lock(self._fd, wait)
+        except BaseException as error:
+            self.release()
+            if not wait and isinstance(error, OSError):
+                return False
             raise
+        return True
 
     def release(self) -> None:
-        """Let the next waiter go on."""
-        if self._fd is not None:
-            _unlock(self._fd)
-        self._thread.release()
+        """Let the next waiter go on; does nothing where this thread does not hold the lock."""
+        if self._holder == threading.get_ident():
+            if self._fd is not None:
+                _unlock(self._fd)
+            self._holder = None
+        with suppress(RuntimeError):  # raised where this thread does not hold it
+            self._thread.release()
 
     def close(self) -> None:
         """Close the file; a later acquire opens it again."""
         with self._thread:
-            if self._fd is not None:
-                os.close(self._fd)
-                self._fd = None
+            fd, self._fd = self._fd, None
+            if fd is not None:
+                os.close(fd)
 
     def forget(self) -> None:
         """Drop what was inherited over a fork."""
-        self._thread = threading.Lock()
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
+        self._thread, self._holder = threading.RLock(), None
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
 
 
 class NoLock:
     """The lock of a database that only one process can see, or that cannot be written."""
 
-    def acquire(self) -> None:
-        """Do nothing."""
+    def acquire(self, *, wait: bool = True) -> bool:  # noqa: ARG002 - there is nothing to wait for
+        """Take nothing."""
+        return True
 
     def release(self) -> None:
         """Do nothing."""
 
     def close(self) -> None:
-        """Do nothing."""
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(self, *_: object) -> None:
         """Do nothing."""
 
 

@@ -122,6 +122,7 @@ _FIRST = (
     agent       INTEGER NOT NULL,
     token       TEXT NOT NULL,
     seq         INTEGER NOT NULL,
+    request     TEXT NOT NULL,               -- a digest of what was asked for
     PRIMARY KEY(namespace, agent, token)
 ) WITHOUT ROWID""",
     """CREATE TABLE outcome(
@@ -170,7 +171,7 @@ def migrate(connection: sqlite3.Connection) -> None:
 
     @migrations(name="0001_log")
     def first(db: Database) -> None:  # pyright: ignore[reportUnusedFunction] - registered by the decorator
-        for statement in (*_FIRST, f"PRAGMA application_id = {APPLICATION_ID}", "PRAGMA user_version = 1"):
+        for statement in (*_FIRST, "PRAGMA user_version = 1"):
             db.conn.execute(statement)
 
     migrations.apply(Database(connection, recursive_triggers=False))

@@ -61,7 +61,8 @@ FIND_JOINED = """SELECT s.id FROM json_each(?1) j
 # --- versions --------------------------------------------------------------------------------------------------------
 
 POSITION = """SELECT b.closed_at IS NULL, l.seq, l.ts FROM branch b
- LEFT JOIN (SELECT seq, ts FROM log ORDER BY seq DESC LIMIT 1) l WHERE b.id = ?"""
+ LEFT JOIN log l ON l.seq = (SELECT max(seq) FROM log) WHERE b.id = ?"""
+HEAD = f"SELECT {_HEAD} FROM head h WHERE h.branch = ?1 AND h.slot = ?2"
 CURRENT = f"""SELECT {_HEAD}, EXISTS(SELECT 1 FROM path WHERE owner = ?3)
  FROM head h WHERE h.branch = ?1 AND h.slot = ?2"""
 VISIBLE = f"""SELECT {_LOG} FROM log v WHERE v.seq = (
@@ -76,7 +77,7 @@ VERSION = f"SELECT {_LOG} FROM log v WHERE v.seq = ? AND v.slot IS NOT NULL"
 VERSIONS = f"SELECT {_LOG} FROM json_each(?1) j CROSS JOIN log v ON v.seq = j.value WHERE v.slot IS NOT NULL"
 NEWEST_BY = f"""SELECT {_LOG} FROM log v WHERE v.seq = (
  SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
- ON w.slot = ?2 AND w.branch = a.ancestor AND w.seq <= a.upto AND w.author = ?3 AND w.live
+ ON w.slot = ?2 AND w.branch = a.ancestor AND w.seq <= a.upto AND w.author = ?3
  WHERE a.branch = ?1 ORDER BY a.depth, w.seq DESC LIMIT 1)"""
 HISTORY = f"""SELECT {_LOG} FROM lineage a CROSS JOIN log v INDEXED BY log_slot
  ON v.slot = ?2 AND v.branch = a.ancestor AND v.seq <= min(a.upto, ?3)
@@ -108,6 +109,15 @@ _LIST_VIEW = f"""SELECT {_LOG.replace("v.", "h.")} FROM ({_VIEW}) q CROSS JOIN l
 LIST_VIEW_ALL = _LIST_VIEW.format(ranges=_RANGES_ALL)
 LIST_VIEW_ONE = _LIST_VIEW.format(ranges=_RANGES_ONE)
 LIST_VIEW_BELOW = _LIST_VIEW.format(ranges=_RANGES_BELOW)
+# Newest first: the sorter keeps no more rows than the limit asks for.
+NEWEST_ROOT_ALL = LIST_ROOT_ALL.replace("ORDER BY h.slot", "ORDER BY h.seq DESC")
+NEWEST_ROOT_ONE = LIST_ROOT_ONE.replace("ORDER BY h.slot", "ORDER BY h.seq DESC")
+NEWEST_ROOT_BELOW = LIST_ROOT_BELOW.replace("ORDER BY h.slot", "ORDER BY h.seq DESC")
+NEWEST_VIEW_ALL = LIST_VIEW_ALL.replace("ORDER BY q.slot", "ORDER BY q.seq DESC")
+NEWEST_VIEW_ONE = LIST_VIEW_ONE.replace("ORDER BY q.slot", "ORDER BY q.seq DESC")
+NEWEST_VIEW_BELOW = LIST_VIEW_BELOW.replace("ORDER BY q.slot", "ORDER BY q.seq DESC")
+PATHS_ROOT = f"""SELECT p.path, count(*) FROM head h CROSS JOIN path p ON p.id = h.slot >> 24 AND p.owner IN (0, ?2)
+ WHERE h.branch = ?1 AND ?3 IS NULL AND {_LIVE} GROUP BY p.path"""
 _ALL_VERSIONS = f"""SELECT {_LOG.replace("v.", "h.")} FROM ({{ranges}}) r CROSS JOIN lineage a ON a.branch = ?1
  CROSS JOIN head n ON n.branch = a.ancestor AND n.slot BETWEEN r.low AND r.high
  CROSS JOIN log h ON h.slot = n.slot AND h.branch = a.ancestor AND h.seq <= min(a.upto, ?8)
@@ -116,7 +126,7 @@ _ALL_VERSIONS = f"""SELECT {_LOG.replace("v.", "h.")} FROM ({{ranges}}) r CROSS 
 ALL_VERSIONS_ALL = _ALL_VERSIONS.format(ranges=_RANGES_ALL)
 ALL_VERSIONS_ONE = _ALL_VERSIONS.format(ranges=_RANGES_ONE)
 ALL_VERSIONS_BELOW = _ALL_VERSIONS.format(ranges=_RANGES_BELOW)
-PATHS = f"""SELECT p.path, count(*) FROM ({_VIEW.format(ranges=_RANGES_ALL)}) q CROSS JOIN log h ON h.seq = q.seq
+PATHS_VIEW = f"""SELECT p.path, count(*) FROM ({_VIEW.format(ranges=_RANGES_ALL)}) q CROSS JOIN log h ON h.seq = q.seq
  CROSS JOIN path p ON p.id = h.slot >> 24 WHERE {_LIVE} GROUP BY p.path"""
 CHANGED = """SELECT DISTINCT v.slot FROM json_each(?1) j CROSS JOIN log v INDEXED BY log_branch
  ON v.branch = json_extract(j.value, '$[0]')
@@ -155,8 +165,9 @@ TIMELINE_ALL = f"""SELECT {_EVENT} FROM log v {_EVENT_NAMES}
  WHERE (?6 IS NULL OR v.agent = ?6 OR v.actor = ?6) AND (?7 IS NULL OR v.type = ?7)
  AND (?9 OR v.memory_type IS NOT 5) AND {_SHOWN} {_NEWEST}"""
 CONTEXTS = f"""SELECT {_EVENT} FROM log v INDEXED BY log_rare {_EVENT_NAMES}
- WHERE v.type = 23 AND v.type <> 1 AND v.cause IS NULL AND v.seq <= ?2
- AND v.run IN (SELECT value FROM json_each(?1)) ORDER BY v.seq"""
+ WHERE v.type = 23 AND v.type <> 1 AND v.cause IS NULL AND v.seq < ?2
+ AND v.run = ?1 AND v.seq > coalesce((SELECT max(w.seq) FROM log w INDEXED BY log_rare
+ WHERE w.type = 3 AND w.type <> 1 AND w.cause IS NULL AND w.run = ?1 AND w.seq < ?2), 0) ORDER BY v.seq"""
 LAST = "SELECT seq, ts FROM log ORDER BY seq DESC LIMIT 1"
 LAST_OF_BRANCH = "SELECT max(seq) FROM log INDEXED BY log_branch WHERE branch = ?"
 AT_OR_BEFORE = "SELECT seq, ts FROM log WHERE seq <= ? ORDER BY seq DESC LIMIT 1"
@@ -166,8 +177,8 @@ ADD_MERGE_EDGE = "INSERT INTO merge_edge(target, seq, source, source_seq, agent)
 
 # --- beside the log --------------------------------------------------------------------------------------------------
 
-IDEMPOTENT = "SELECT seq FROM idempotency WHERE namespace = ? AND agent = ? AND token = ?"
-ADD_IDEMPOTENT = "INSERT INTO idempotency(namespace, agent, token, seq) VALUES(?, ?, ?, ?)"
+IDEMPOTENT = "SELECT seq, request FROM idempotency WHERE namespace = ? AND agent = ? AND token = ?"
+ADD_IDEMPOTENT = "INSERT INTO idempotency(namespace, agent, token, seq, request) VALUES(?, ?, ?, ?, ?)"
 OUTCOME = "SELECT seq FROM outcome WHERE namespace = ? AND ref = ? AND type = ?"
 OUTCOMES = "SELECT seq FROM outcome WHERE namespace = ? AND ref = ? ORDER BY seq"
 ADD_OUTCOME = "INSERT INTO outcome(namespace, ref, type, seq) VALUES(?, ?, ?, ?)"
@@ -175,8 +186,8 @@ READ_SET = """SELECT DISTINCT r.seq FROM json_each(?1) j CROSS JOIN read_set r O
  ORDER BY r.seq"""
 ADD_READ = """INSERT INTO read_set(run, outcome, seq, count) VALUES(?1, 0, ?2, ?3)
  ON CONFLICT(run, outcome, seq) DO UPDATE SET count = count + excluded.count"""
-JUDGE_READS = """UPDATE read_set SET outcome = ?2
- WHERE run IN (SELECT value FROM json_each(?1)) AND outcome = 0"""
+JUDGE_READS = """UPDATE read_set SET outcome = ?3
+ WHERE run IN (SELECT value FROM json_each(?1)) AND outcome = 0 AND seq IN (SELECT value FROM json_each(?2))"""
 JUDGED = "SELECT seq, made, skipped FROM judged WHERE outcome = ? ORDER BY seq"
 ADD_JUDGED = "INSERT INTO judged(outcome, seq, made, skipped) VALUES(?, ?, ?, ?)"
 _EXPERIMENT = "e.branch, e.name, e.source, e.params, e.metrics, e.status, e.error, e.agent, e.started, e.ended"

@@ -75,13 +75,15 @@ class SQLiteStorage:
         self._names = Names()
         self._closed = False
         self._pid = os.getpid()
-        self._idle: deque[sqlite3.Connection] = deque()
+        self._idle: deque[Tables] = deque()
         self._memory = threading.RLock() if database == MEMORY else None
         self._lock: FileLock | NoLock = NoLock()
         self._read_only = self._location.check()
+        path = self._location.path
+        self._identity = f"memory:{id(self)}" if path is None else str(path.resolve())
         if self._location.path is not None and not self._read_only:
             self._lock = FileLock(Path(f"{self._location.path}-lock"))
-        self._finalizer = weakref.finalize(self, _close_all, self._idle, self._lock)
+        self._finalizer = weakref.finalize(self, _close_all, self._idle, self._lock, wait=False)
         self._open()
 
     # --- what it is ------------------------------------------------------------------------------------------------
@@ -89,8 +91,7 @@ class SQLiteStorage:
     @property
     def identity(self) -> str:
         """What two handles on the same database have in common."""
-        path = self._location.path
-        return f"memory:{id(self)}" if path is None else os.path.realpath(path)
+        return self._identity
 
     @property
     def database(self) -> str:
@@ -104,11 +105,8 @@ class SQLiteStorage:
 
     def describe(self) -> dict[str, str | int]:
         """Return durability, schema and engine versions and the size of the file in bytes."""
-        connection = self.take()
-        try:
-            size = int(connection.execute(PAGE_BYTES).fetchone()[0])
-        finally:
-            self.give_back(connection)
+        with self.reading() as tables:
+            size = int(tables.connection.execute(PAGE_BYTES).fetchone()[0])
         return {
             "durability": self._durability.value,
             "schema_version": SCHEMA_VERSION,
@@ -139,12 +137,7 @@ class SQLiteStorage:
         """The lock that writers queue at."""
         return self._lock
 
-    @property
-    def names(self) -> Names:
-        """The ids known so far."""
-        return self._names
-
-    def take(self) -> sqlite3.Connection:
+    def take(self) -> Tables:
         """Take an idle connection, or open one."""
         if self._memory is not None:
             self._memory.acquire()
@@ -156,28 +149,32 @@ class SQLiteStorage:
             _inherited.append(self._idle)
             self._pid, self._idle = os.getpid(), deque()
             self._finalizer.detach()
-            self._finalizer = weakref.finalize(self, _close_all, self._idle, self._lock)
+            self._finalizer = weakref.finalize(self, _close_all, self._idle, self._lock, wait=False)
         try:
-            return self._idle.pop()
+            tables = self._idle.pop()
         except IndexError:
             if self._closed:
                 raise HandleClosedError("this database was closed; open it again") from None
-            return self._connect()
+            return Tables(self._connect(), self._names)
+        if tables.connection.in_transaction:  # an interrupted snapshot left it so
+            tables.connection.execute("ROLLBACK")
+        return tables
 
-    def give_back(self, connection: sqlite3.Connection) -> None:
+    def give_back(self, tables: Tables) -> None:
         """Return a connection to the pool."""
         if self._memory is not None:
             self._memory.release()
         elif self._closed:
-            with self._lock:
-                connection.close()
+            self._idle.append(tables)
+            _close_all(self._idle, self._lock, wait=False)
         else:
-            self._idle.append(connection)
+            self._idle.append(tables)
 
     def close(self) -> None:
         """Close every connection that is not in use; those in use close when they are given back."""
         self._closed = True
-        _close_all(self._idle, self._lock)
+        if self._finalizer.detach() is not None:
+            _close_all(self._idle, self._lock, wait=True)
 
     def __enter__(self) -> Self:
         return self
@@ -201,39 +198,39 @@ class SQLiteStorage:
             connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             connection.execute(f"PRAGMA synchronous = {self._durability.name}")
             connection.execute("PRAGMA temp_store = MEMORY")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # reads the file, and finds what it is
         except BaseException:
             connection.close()
             raise
         return connection
 
     def _open(self) -> None:
-        connection: sqlite3.Connection | None = None
         try:
-            with self._lock:
+            self._lock.acquire()
+            try:
                 connection = self._connect_first()
-                self._prepare(connection)
+                try:
+                    self._prepare(connection)
+                except BaseException:
+                    connection.close()
+                    raise
+            finally:
+                self._lock.release()
         except sqlite3.Error as error:
-            _close_quietly(connection)
             raise translate(error, self.database) from error
         except OSError as error:
-            _close_quietly(connection)
             raise CannotOpenDatabaseError(f"database {self.database!r} cannot be opened: {error}") from error
-        except BaseException:
-            _close_quietly(connection)
-            raise
-        self._idle.append(connection)
+        self._idle.append(Tables(connection, self._names))
 
     def _connect_first(self) -> sqlite3.Connection:
         try:
-            connection = self._connect()
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return self._connect()
         except sqlite3.OperationalError as error:
             # A read-only folder cannot hold the files WAL needs; without a -wal file nobody is writing.
             unreadable = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN
             if not (self._read_only and unreadable and self._location.freeze()):
                 raise
-            connection = self._connect()
-        return connection
+        return self._connect()
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         found = int(connection.execute("PRAGMA user_version").fetchone()[0])
@@ -254,28 +251,30 @@ class SQLiteStorage:
             mode = str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
             if mode != "wal":
                 raise CannotOpenDatabaseError(f"{self.database!r}: this file system cannot hold a shared database")
+        # First of all, so that a file whose making was cut short is known as ours and completed when next opened.
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         migrate(connection)
 
 
 class SQLiteReading:
     """One statement, with nothing locked."""
 
-    __slots__ = ("_connection", "_storage")
+    __slots__ = ("_storage", "_tables")
 
     def __init__(self, storage: SQLiteStorage) -> None:
         self._storage = storage
 
     def __enter__(self) -> Tables:
         try:
-            self._connection = self._storage.take()
+            self._tables = self._storage.take()
         except sqlite3.Error as error:
             raise translate(error, self._storage.database) from error
-        return Tables(self._connection, self._storage.names)
+        return self._tables
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._storage.give_back(self._connection)
+        self._storage.give_back(self._tables)
         if isinstance(error, sqlite3.Error):
             raise translate(error, self._storage.database) from error
 
@@ -287,62 +286,78 @@ class SQLiteSnapshot(SQLiteReading):
 
     def __enter__(self) -> Tables:
         tables = super().__enter__()
-        self._connection.execute("BEGIN")
+        tables.connection.execute("BEGIN")
         return tables
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        if self._tables.connection.in_transaction:
+            self._tables.connection.execute("ROLLBACK")
         super().__exit__(kind, error, trace)
 
 
 class SQLiteWriting:
-    """A transaction that writes: BEGIN IMMEDIATE under the lock, then COMMIT, or ROLLBACK on an exception."""
+    """A transaction that writes: BEGIN IMMEDIATE under the lock, then COMMIT, or ROLLBACK on an exception.
 
-    __slots__ = ("_connection", "_storage", "_tables")
+    A signal handler may raise anywhere (Ctrl-C does), even before ``__exit__`` has begun; then the object is dropped,
+    and dropping it ends the transaction.
+    """
+
+    __slots__ = ("_storage", "_tables")
 
     def __init__(self, storage: SQLiteStorage) -> None:
         self._storage = storage
+        self._tables: Tables | None = None
 
     def __enter__(self) -> Tables:
         storage = self._storage
         try:
-            connection = self._connection = storage.take()
-            try:
-                storage.lock.acquire()
-                try:
-                    connection.execute("BEGIN IMMEDIATE")
-                except BaseException:
-                    storage.lock.release()
-                    raise
-            except BaseException:
-                storage.give_back(connection)
-                raise
-        except sqlite3.Error as error:
-            raise translate(error, storage.database) from error
-        self._tables = Tables(connection, storage.names, writing=True)
-        return self._tables
+            tables = self._tables = storage.take()
+            storage.lock.acquire()
+            tables.connection.execute("BEGIN IMMEDIATE")
+            tables.start_writing()
+        except BaseException as error:
+            self._end()
+            if isinstance(error, sqlite3.Error):
+                raise translate(error, storage.database) from error
+            raise
+        return tables
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        connection = self._connection
+        tables = self._tables
         try:
-            if kind is None:
-                connection.execute("COMMIT")
-                self._tables.keep_names()
+            if kind is None and tables is not None:
+                tables.connection.execute("COMMIT")
+                tables.stop_writing(keep_names=True)
         except sqlite3.Error as failed:
             error = failed
         finally:
-            # SQLite rolls back by itself when the disk is full; a second ROLLBACK would hide the first error.
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            self._storage.lock.release()
-            self._storage.give_back(connection)
+            self._end()
         if isinstance(error, sqlite3.Error):
             raise translate(error, self._storage.database) from error
+
+    def __del__(self) -> None:
+        if self._tables is not None:
+            self._end()
+
+    def _end(self) -> None:
+        """Undo what is not committed, and let go of the lock and the connection; does no harm if called again."""
+        storage, tables = self._storage, self._tables
+        try:
+            # SQLite rolls back by itself when the disk is full; a second ROLLBACK would hide the first error.
+            if tables is not None and tables.connection.in_transaction:
+                tables.connection.execute("ROLLBACK")
+        finally:
+            try:
+                storage.lock.release()
+            finally:
+                self._tables = None
+                if tables is not None:
+                    tables.stop_writing(keep_names=False)
+                    storage.give_back(tables)
 
 
 class _Location:
@@ -360,14 +375,14 @@ class _Location:
         if database.startswith("file:"):
             parts = urlsplit(database)
             mode = parse_qs(parts.query).get("mode", [None])[0]
-            return cls(Path(unquote(parts.path)), mode)
-        return cls(Path(database), None)
+            return cls(Path(unquote(parts.path)).absolute(), mode)
+        return cls(Path(database).absolute() if database else Path(), None)
 
     def check(self) -> bool:
         """Refuse what cannot be a database, make the folder for a new one, and say whether it is read-only."""
         if self.path is None:
             return False
-        if not str(self.path) or "\0" in str(self.path):
+        if "\0" in str(self.path):
             raise CannotOpenDatabaseError(f"{str(self.path)!r} is not the path of a file")
         if self.path.is_dir():
             raise CannotOpenDatabaseError(f"{str(self.path)!r} is a directory; pass the path of a file in it")
@@ -390,20 +405,24 @@ class _Location:
         if self.path is None:
             return "file::memory:"
         options = "mode=ro&immutable=1" if self._frozen else "mode=ro" if read_only else "mode=rwc"
-        return f"{self.path.resolve().as_uri()}?{options}"
+        return f"{self.path.as_uri()}?{options}"
 
 
-_inherited: list[deque[sqlite3.Connection]] = []
+_inherited: list[deque[Tables]] = []
 """Connections that came over a fork: closing them here could release the parent's locks, so they are kept."""
 
 
-def _close_all(idle: deque[sqlite3.Connection], lock: FileLock | NoLock) -> None:
-    with lock:
+def _close_all(idle: deque[Tables], lock: FileLock | NoLock, *, wait: bool) -> None:
+    """Close idle connections, under the lock if it can be had.
+
+    A finalizer must not wait: it may run inside a write of the very thread that holds the lock. Then somebody else has
+    the database open, and closing does not checkpoint.
+    """
+    held = lock.acquire(wait=wait)
+    try:
         while idle:
-            idle.pop().close()
-    lock.close()
-
-
-def _close_quietly(connection: sqlite3.Connection | None) -> None:
-    if connection is not None:
-        connection.close()
+            idle.pop().connection.close()
+    finally:
+        if held:
+            lock.release()
+        lock.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from amfs.errors import InvalidInputError
@@ -57,18 +57,22 @@ class Names:
 class Tables:
     """A Reader, and inside a transaction that writes a Transaction."""
 
-    __slots__ = ("_connection", "_execute", "_learned", "_names")
+    __slots__ = ("_execute", "_learned", "_names", "connection")
 
-    def __init__(self, connection: sqlite3.Connection, names: Names, *, writing: bool = False) -> None:
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, names: Names) -> None:
+        self.connection = connection
         self._execute = connection.execute
         self._names = names
-        # What a transaction made is known to others only once it is committed.
-        self._learned: list[tuple[dict[Any, Any], Any, Any]] | None = [] if writing else None
+        self._learned: list[tuple[dict[Any, Any], Any, Any]] | None = None
 
-    def keep_names(self) -> None:
-        """Remember the names learned in this transaction; called once it is committed."""
-        for known, name, value in self._learned or ():
+    def start_writing(self) -> None:
+        """Keep the names learned from now on to this transaction, since it may be rolled back."""
+        self._learned = []
+
+    def stop_writing(self, *, keep_names: bool) -> None:
+        """Make the names learned in the transaction known to all, if it was committed."""
+        learned, self._learned = self._learned, None
+        for known, name, value in (learned or ()) if keep_names else ():
             _remember(known, name, value)
 
     def _learn(self, known: dict[K, V], name: K, value: V) -> None:
@@ -211,8 +215,7 @@ class Tables:
 
     def visible(self, branch: BranchRow, slot: int, upto: int = NOW) -> VersionRow | None:
         if upto == NOW and branch.parent is None:
-            row = self._execute(q.CURRENT, (branch.id, slot, 0)).fetchone()
-            return None if row is None else VersionRow._make(row[:-1])
+            return _version(self._execute(q.HEAD, (branch.id, slot)))
         return _version(self._execute(q.VISIBLE, (branch.id, slot, upto)))
 
     def visible_many(self, branch: int, slots: Sequence[int], upto: int = NOW) -> dict[int, VersionRow]:
@@ -235,8 +238,19 @@ class Tables:
         statement = _by_range(which, q.LIST_VIEW_ALL, q.LIST_VIEW_ONE, q.LIST_VIEW_BELOW)
         return [VersionRow._make(row) for row in self._execute(statement, (*_list_parameters(branch, which), upto))]
 
+    def newest(self, branch: BranchRow, which: ListFilter) -> Iterator[VersionRow]:
+        parameters = (*_list_parameters(branch, which), NOW)
+        if branch.parent is None:
+            statement = _by_range(which, q.NEWEST_ROOT_ALL, q.NEWEST_ROOT_ONE, q.NEWEST_ROOT_BELOW)
+            parameters = parameters[:-1]
+        else:
+            statement = _by_range(which, q.NEWEST_VIEW_ALL, q.NEWEST_VIEW_ONE, q.NEWEST_VIEW_BELOW)
+        return map(VersionRow._make, self._execute(statement, parameters))
+
     def paths(self, branch: BranchRow, viewer: int, now: int) -> list[tuple[str, int]]:
-        return self._execute(q.PATHS, (branch.id, viewer, None, now, None, -1, -1, NOW)).fetchall()
+        if branch.parent is None:
+            return self._execute(q.PATHS_ROOT, (branch.id, viewer, None, now, None)).fetchall()
+        return self._execute(q.PATHS_VIEW, (branch.id, viewer, None, now, None, -1, -1, NOW)).fetchall()
 
     def history(self, branch: int, slot: int, upto: int = NOW) -> list[VersionRow]:
         return [VersionRow._make(row) for row in self._execute(q.HISTORY, (branch, slot, upto))]
@@ -265,8 +279,8 @@ class Tables:
         self._execute(q.SET_HEAD, _head_parameters(new.row))
 
     def append_versions(self, new: Sequence[NewVersion]) -> None:
-        self._connection.executemany(q.ADD_VERSION, map(_log_parameters, new))
-        self._connection.executemany(q.SET_HEAD, (_head_parameters(one.row) for one in new))
+        self.connection.executemany(q.ADD_VERSION, map(_log_parameters, new))
+        self.connection.executemany(q.SET_HEAD, (_head_parameters(one.row) for one in new))
 
     # --- events ----------------------------------------------------------------------------------------------------
 
@@ -292,8 +306,9 @@ class Tables:
             rows = self._execute(q.TIMELINE_AGENT_RARE, parameters[:7])
         return [EventRow._make(row) for row in rows]
 
-    def contexts(self, runs: Sequence[int], upto: int) -> list[EventRow]:
-        return [EventRow._make(row) for row in self._execute(q.CONTEXTS, (json.dumps(list(runs)), upto))]
+    def contexts(self, run: int, outcome: int) -> list[EventRow]:
+        """Return what a run noted before an outcome and after the one before that."""
+        return [EventRow._make(row) for row in self._execute(q.CONTEXTS, (run, outcome))]
 
     def seq_at(self, ts: int) -> int:
         """Return the newest seq not after an instant; instants never go back along the log, so halving finds it."""
@@ -311,6 +326,10 @@ class Tables:
         row = self._execute(q.LAST).fetchone()
         return 0 if row is None else row[0]
 
+    def last_ts(self) -> int:
+        row = self._execute(q.LAST).fetchone()
+        return 0 if row is None else row[1]
+
     def last_seq_of(self, branch: int) -> int:
         return self._execute(q.LAST_OF_BRANCH, (branch,)).fetchone()[0] or 0
 
@@ -322,12 +341,11 @@ class Tables:
 
     # --- beside the log --------------------------------------------------------------------------------------------
 
-    def idempotent(self, namespace: int, agent: int, token: str) -> int | None:
-        row = self._execute(q.IDEMPOTENT, (namespace, agent, token)).fetchone()
-        return None if row is None else row[0]
+    def idempotent(self, namespace: int, agent: int, token: str) -> tuple[int, str] | None:
+        return self._execute(q.IDEMPOTENT, (namespace, agent, token)).fetchone()
 
-    def add_idempotent(self, namespace: int, agent: int, token: str, seq: int) -> None:
-        self._execute(q.ADD_IDEMPOTENT, (namespace, agent, token, seq))
+    def add_idempotent(self, namespace: int, agent: int, token: str, seq: int, request: str) -> None:
+        self._execute(q.ADD_IDEMPOTENT, (namespace, agent, token, seq, request))
 
     def outcome(self, namespace: int, ref: str, outcome_type: str) -> int | None:
         row = self._execute(q.OUTCOME, (namespace, ref, outcome_type)).fetchone()
@@ -343,16 +361,16 @@ class Tables:
         return [row[0] for row in self._execute(q.READ_SET, (json.dumps(list(runs)), outcome))]
 
     def add_reads(self, run: int, reads: Mapping[int, int]) -> None:
-        self._connection.executemany(q.ADD_READ, ((run, seq, count) for seq, count in reads.items()))
+        self.connection.executemany(q.ADD_READ, ((run, seq, count) for seq, count in reads.items()))
 
-    def judge_reads(self, runs: Sequence[int], outcome: int) -> None:
-        self._execute(q.JUDGE_READS, (json.dumps(list(runs)), outcome))
+    def judge_reads(self, runs: Sequence[int], seqs: Sequence[int], outcome: int) -> None:
+        self._execute(q.JUDGE_READS, (json.dumps(list(runs)), json.dumps(list(seqs)), outcome))
 
     def judged(self, outcome: int) -> list[tuple[int, int | None, str | None]]:
         return self._execute(q.JUDGED, (outcome,)).fetchall()
 
     def add_judged(self, outcome: int, judged: Sequence[tuple[int, int | None, str | None]]) -> None:
-        self._connection.executemany(q.ADD_JUDGED, ((outcome, *one) for one in judged))
+        self.connection.executemany(q.ADD_JUDGED, ((outcome, *one) for one in judged))
 
     def experiments(self, namespace: int) -> list[ExperimentRow]:
         return [ExperimentRow._make(row) for row in self._execute(q.EXPERIMENTS, (namespace,))]
