@@ -1,0 +1,134 @@
+"""On whose behalf a store acts: a handle and a run for each agent in each invocation of a graph."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+from collections import OrderedDict
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from amfs import AsyncAgentMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from amfs import AgentMemory, Run
+    from langchain_amfs.runtime import Caller
+
+__all__ = ["Actor", "Actors"]
+
+_LIMIT = 256
+"""How many actors are kept for their next call; those in use are kept in any case."""
+
+_INVOCATIONS = 10_000
+"""Of how many invocations of graphs the run is remembered; more than can be under way at a time."""
+
+
+@dataclass(slots=True, eq=False)
+class Actor:
+    """An agent in a run: the handle its calls go through and, inside a graph, the run they belong to."""
+
+    amemory: AsyncAgentMemory
+    run: Run | None = None
+    users: int = 0
+
+    @property
+    def memory(self) -> AgentMemory:
+        """The handle, for calls that are not awaited."""
+        return self.amemory.memory
+
+    def in_run(self) -> AbstractContextManager[object]:
+        """Return a context in which calls belong to the run, or to one that the caller has opened."""
+        return nullcontext() if self.run is None or self.memory.current_run else self.run.attached()
+
+    def close(self) -> None:
+        """Save what the run has read, and close the handle."""
+        if self.run is not None:
+            self.run.end()
+        self.memory.close()
+
+
+class Actors:
+    """The actors of a store, a bounded number of them; safe to use from several threads."""
+
+    def __init__(self, memory: AgentMemory, limit: int = _LIMIT) -> None:
+        self._memory = memory
+        self._limit = limit
+        self._own = Actor(AsyncAgentMemory(memory))
+        self._actors: OrderedDict[tuple[str, str | None], Actor] = OrderedDict()
+        self._run_ids: OrderedDict[int, tuple[object, str]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def acting(self, caller: Caller) -> Iterator[Actor]:
+        """Return a context in which the actor for a caller is kept, and calls belong to its run."""
+        with self._lock:
+            actor = self._actor(caller)
+            actor.users += 1
+        try:
+            with actor.in_run():
+                yield actor
+        finally:
+            with self._lock:
+                actor.users -= 1
+
+    @property
+    def crowded(self) -> bool:
+        """Whether ``retire`` has something to do."""
+        return len(self._actors) > self._limit
+
+    def retire(self) -> None:
+        """Close the actors beyond the limit that were idle for longest; this writes to the database."""
+        with self._lock:
+            surplus = max(len(self._actors) - self._limit, 0)
+            idle = [key for key, actor in self._actors.items() if actor.users == 0][:surplus]
+            retired = [self._actors.pop(key) for key in idle]
+        with ExitStack() as stack:
+            for actor in retired:
+                stack.callback(actor.close)
+
+    def close(self) -> None:
+        """Close all actors but the store's own handle, which belongs to whoever made it."""
+        with self._lock:
+            actors = list(self._actors.values())
+            self._actors.clear()
+            self._run_ids.clear()
+        with ExitStack() as stack:
+            for actor in actors:
+                stack.callback(actor.close)
+
+    async def aclose(self) -> None:
+        """Close all actors without a wait on the event loop, and end the thread that wrote for them."""
+        await asyncio.to_thread(self.close)
+        await self._own.amemory.close()
+
+    def _actor(self, caller: Caller) -> Actor:
+        run_id = self._run_id(caller)
+        if caller.agent is None and run_id is None:
+            return self._own
+        key = (caller.agent or self._memory.agent_id, run_id)
+        if key not in self._actors:
+            # Made from the store's own, it shares the one thread that writes for callers who await.
+            amemory = self._own.amemory.as_agent(key[0])
+            run = amemory.run(run_id, thread_id=caller.thread_id, metadata=caller.metadata) if run_id else None
+            self._actors[key] = Actor(amemory, run)
+        self._actors.move_to_end(key)
+        return self._actors[key]
+
+    def _run_id(self, caller: Caller) -> str | None:
+        """Return the id that all calls of one invocation share: the one given to it, or one made up."""
+        if caller.invocation is None:
+            return caller.run_id
+        place = id(caller.invocation)
+        known = self._run_ids.get(place)
+        if known is None or (caller.run_id is not None and known[1] != caller.run_id):
+            # Keeping the invocation keeps its id() from being used again.
+            known = (caller.invocation, caller.run_id or f"run-{secrets.token_hex(8)}")
+            self._run_ids[place] = known
+        self._run_ids.move_to_end(place)
+        while len(self._run_ids) > _INVOCATIONS:
+            self._run_ids.popitem(last=False)
+        return known[1]

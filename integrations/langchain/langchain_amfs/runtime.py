@@ -1,0 +1,68 @@
+"""Who calls the store: agent, thread, run and branch, as the LangGraph runtime of this context says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from langgraph.config import get_config
+from langgraph.runtime import get_runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from langgraph.runtime import ExecutionInfo
+
+__all__ = ["OUTSIDE", "Caller", "current_caller"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as far as the runtime tells.
+
+    ``invocation`` is an object that all nodes, tools and sub-agents of one invocation of a graph have in
+    common; ``run_id`` is the id that was given to that invocation, if any.
+    """
+
+    agent: str | None = None
+    run_id: str | None = None
+    thread_id: str | None = None
+    branch: str | None = None
+    invocation: object | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+OUTSIDE = Caller()
+"""The caller outside of any graph."""
+
+
+def current_caller() -> Caller:
+    """Return who calls in this context; ``OUTSIDE`` where no graph and no runnable is running."""
+    try:
+        config = get_config()
+    except RuntimeError:
+        return OUTSIDE
+    configurable: dict[str, Any] = config.get("configurable") or {}
+    metadata: dict[str, Any] = config.get("metadata") or {}
+    runtime = get_runtime() if configurable else None
+    execution = runtime.execution_info if runtime else None
+    return Caller(
+        agent=_text(metadata.get("lc_agent_name") or configurable.get("agent")),
+        run_id=_text((execution and execution.run_id) or configurable.get("run_id")),
+        thread_id=_text((execution and execution.thread_id) or configurable.get("thread_id")),
+        branch=_text(configurable.get("amfs_branch")),
+        invocation=runtime.control if runtime else None,
+        metadata=_metadata(execution),
+    )
+
+
+def _metadata(execution: ExecutionInfo | None) -> dict[str, str]:
+    found = {"framework": "langgraph"}
+    if execution is not None:
+        places = {"checkpoint_id": execution.checkpoint_id, "checkpoint_ns": execution.checkpoint_ns}
+        found |= {name: place for name, place in places.items() if place}
+    return found
+
+
+def _text(value: object) -> str | None:
+    return str(value) if value else None

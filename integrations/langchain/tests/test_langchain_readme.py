@@ -1,0 +1,19 @@
+"""The Python in the README runs, top to bottom, and prints what the comments say."""
+
+import re
+from pathlib import Path
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_blocks_of_the_readme_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    names: dict[str, object] = {"__name__": "readme"}
+    for number, block in enumerate(blocks, 1):
+        exec(compile(block, f"README.md, block {number}", "exec"), names)  # noqa: S102 - that is the test
+    promised = re.findall(r"^# (.*)$", "".join(blocks), re.MULTILINE)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(promised) > 0
+    for line, comment in zip(printed, promised, strict=True):
+        assert re.fullmatch(re.escape(comment).replace(r"\.\.\.", "[0-9a-f]+"), line)
