@@ -267,7 +267,7 @@ class AgentMemory:
 
     def delete(self, entity_path: str, key: str, *, branch: str | None = None) -> bool:
         """Delete the entry that ``read`` would return and say whether there was one. Its history stays."""
-        return self._on(branch).write(versions.delete, validation.Named(*validation.entry_key(entity_path, key), None))
+        return self._on(branch).write(versions.delete, validation.entry_key(entity_path, key))
 
     def apply(self, operations: Sequence[Operation], *, branch: str | None = None) -> list[Any]:
         """Carry out a batch as one operation and return one result per operation, in order.
@@ -515,11 +515,13 @@ class AgentMemory:
         """Save what the session read and, for the handle that opened the database, release it. Safe to call twice."""
         if self._is_closed():
             return
-        for run in self._live_runs.all() if self._owner is None else (self._session,):
-            run.end()
-        self._closed = True
-        if self._owner is None:
-            self._storage.close()
+        try:
+            for run in self._live_runs.all() if self._owner is None else (self._session,):
+                run.end()
+        finally:
+            self._closed = True
+            if self._owner is None:
+                self._storage.close()
 
     def __enter__(self) -> Self:
         return self

@@ -74,7 +74,7 @@ class MemoryTransaction:
         """Return what the transaction would leave: a buffered entry, else the one in memory."""
         self._require_open()
         for shared in (False, True):
-            named = validation.Named(*validation.entry_key(entity_path, key), shared)
+            named = validation.entry_key(entity_path, key)._replace(shared=shared)
             if named not in self._buffer:
                 found = self._memory.read_many([named])[0]
                 if found is not None:

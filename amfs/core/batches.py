@@ -38,7 +38,7 @@ def prepare(operations: Sequence[object], max_value_bytes: int) -> Batch:
                     operation.expected_version, operation.idempotency_key,
                 )  # fmt: skip
             case Delete():
-                batch.writes[position] = Named(*validation.entry_key(operation.entity_path, operation.key), None)
+                batch.writes[position] = validation.entry_key(operation.entity_path, operation.key)
             case Get() | Find() | ListPaths():
                 _check_read(operation)
                 batch.reads[position] = operation

@@ -85,11 +85,16 @@ def close(context: WriteContext) -> Branch:
 
 def close_row(context: WriteContext, branch: BranchRow) -> Branch:
     """Close a branch that is known to be open."""
-    if branch.name == MAIN:
-        raise BranchError("main cannot be closed; it is the branch that every other goes back to")
+    require_closable(branch)
     timeline.append(context, EventType.BRANCH_CLOSED, {"branch": branch.name}, branch=branch.id)
     context.tx.close_branch(branch.id, context.now)
     return _model(context.tx, branch, is_open=False)
+
+
+def require_closable(branch: BranchRow) -> None:
+    """Refuse to close main."""
+    if branch.name == MAIN:
+        raise BranchError("main cannot be closed; it is the branch that every other goes back to")
 
 
 def describe(context: Context) -> Branch:

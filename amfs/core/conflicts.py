@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 from amfs.core.context import Access, Context, Resolver, Sighting, WriteContext
@@ -74,7 +73,7 @@ def resolving(
         try:
             if not settled:
                 return access.write(operation, *args, **kwargs)
-            return access.write(lambda context: operation(replace(context, settled=settled), *args, **kwargs))
+            return access.write(lambda context: operation(context.settling(settled), *args, **kwargs))
         except Moved as moved:
             if attempt == ATTEMPTS:
                 break

@@ -95,6 +95,11 @@ class WriteContext(Context):
         self.seq += 1
         return self.seq
 
+    def settling(self, settled: Mapping[Slot, Settlement]) -> WriteContext:
+        """Return this context with what resolvers chose."""
+        self.settled = settled
+        return self
+
     def at_end(self, action: Callable[[bool], None]) -> None:
         """Call something with whether the transaction was committed: a handle must not remember what was undone."""
         if self.endings is None:
@@ -183,7 +188,7 @@ def closed(branch: BranchRow) -> BranchClosedError:
 
 def instant(microseconds: int) -> datetime:
     """Return a stored instant as an aware datetime."""
-    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
+    return _EPOCH + timedelta(0, 0, microseconds)
 
 
 def microseconds(when: datetime) -> int:

@@ -120,8 +120,10 @@ def _sides(context: Context, target: str | None) -> tuple[str, str]:
     return context.branch.name, other.name
 
 
-def _source(context: Context, name: str) -> BranchRow:
+def _source(context: Context, name: str, wanted: Request) -> BranchRow:
     row = find_branch(context.tx, context.namespace, name)
+    if wanted.close:
+        branches.require_closable(row)
     if not context.tx.is_open(row.id):
         raise BranchClosedError(
             f"branch {name!r} is closed and cannot be merged; create a branch from it and merge that"
@@ -130,14 +132,14 @@ def _source(context: Context, name: str) -> BranchRow:
 
 
 def _preview(context: Context, source: str, wanted: Request, decisions: Decisions) -> MergeResult:
-    row = _source(context, source)
+    row = _source(context, source, wanted)
     if not context.tx.is_open(context.branch.id):
         raise closed(context.branch)
     return _result(context, row, wanted, _plan(context, row, wanted, decisions), None)
 
 
 def _merge(context: WriteContext, source: str, wanted: Request, decisions: Decisions) -> MergeResult:
-    row = _source(context, source)
+    row = _source(context, source, wanted)
     plan = _plan(context, row, wanted, decisions)
     if plan.refused:
         result = _result(context, row, wanted, plan, None)
@@ -295,7 +297,7 @@ def _tombstone(delta: Delta, target: VersionRow) -> VersionRow:
     gone = delta.source_newest
     return target._replace(
         version=target.version + 1, live=0, value=None, value_seq=0, good=0.0, bad=0.0, outcomes=0, expires=None,
-        refs=None, author=target.author if gone is None or gone.live else gone.author,
+        refs=None, author=target.author if gone is None else gone.author,
     )  # fmt: skip
 
 

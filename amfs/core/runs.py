@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 from amfs.core import timeline
 from amfs.core.validation import json_text
-from amfs.errors import RunNotFoundError, UsageError
+from amfs.errors import AMFSError, RunNotFoundError, UsageError
 from amfs.models import Entry, ReadEvents
 
 if TYPE_CHECKING:
@@ -156,7 +156,12 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _current.set(self._outer.pop())
-        self.end()
+        try:
+            self.end()
+        except AMFSError as failed:
+            if error is None:
+                raise
+            error.add_note(f"and what the run read could not be saved: {failed}")
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

@@ -112,9 +112,16 @@ def key(text: object) -> str:
     return name("key", text, MAX_KEY_BYTES)
 
 
-def entry_key(path: object, text: object) -> tuple[str, str]:
-    """Return a path and a key."""
-    return entity_path(path), key(text)
+def entry_key(path: object, text: object) -> Named:
+    """Return the name of an entry: a path and a key."""
+    if isinstance(path, str) and isinstance(text, str):
+        return _entry_key(path, text)
+    return Named(entity_path(path), key(text), None)
+
+
+@lru_cache(maxsize=65_536)
+def _entry_key(path: str, text: str) -> Named:
+    return Named(entity_path(path), key(text), None)
 
 
 def run_id(text: object) -> str:
@@ -132,7 +139,7 @@ def named(what: object) -> Named | str:
         return name("entry key", what, MAX_PATH_BYTES + MAX_KEY_BYTES + 1)
     pair: tuple[object, ...] = cast("tuple[object, ...]", what) if isinstance(what, tuple) else ()
     if len(pair) == 2:
-        return Named(*entry_key(*pair), None)
+        return entry_key(*pair)
     raise InvalidInputError(
         f"an entry is named by an Entry, a (path, key) pair or 'path/key', not {shown(cast('object', what))}"
     )

@@ -14,7 +14,7 @@ from amfs.core import conflicts, fields, timeline, validation
 from amfs.core.context import Context, Sighting, WriteContext, instant
 from amfs.core.evidence import posterior
 from amfs.core.validation import Named
-from amfs.errors import AmbiguousKeyError, EntryNotFoundError, IdempotencyError
+from amfs.errors import AmbiguousKeyError, CorruptDatabaseError, EntryNotFoundError, IdempotencyError
 from amfs.models import Change, ConflictPolicy, DiffType, Entry, EventType, MemoryType, Page
 from amfs.storage.base import (
     EVENT_CODE,
@@ -215,7 +215,7 @@ def read(context: Context, path: object, key: object, at: object, min_confidence
     """Return what an agent reads under a path and key."""
     least = validation.fraction("min_confidence", min_confidence) if min_confidence else 0.0
     upto = NOW if at is None else view_at(context, at)
-    row, slot = find(context, Named(validation.entity_path(path), validation.key(key), None), upto)
+    row, slot = find(context, validation.entry_key(path, key), upto)
     if at is None and context.settings.tracks:
         conflicts.sight(context, slot, row)
     if row is None or row.confidence < least:
@@ -253,14 +253,14 @@ def joined(context: Context, name: str, upto: int = NOW) -> Named | None:
 def read_from(context: Context, agent_id: object, path: object, key: object) -> Entry | None:
     """Return the newest version of a key that an agent authored."""
     author = context.tx.agent(validation.name("agent_id", agent_id))
-    pair = validation.entry_key(path, key)
+    name = validation.entry_key(path, key)
     if author is None:
         return None
     for owner in context.owners if author == context.agent_id else (SHARED,):
-        slot_id = context.tx.slot(owner, *pair)
+        slot_id = context.tx.slot(owner, name.path, name.key)
         row = None if slot_id is None else context.tx.newest_by(context.branch.id, slot_id, author)
         if row is not None and _visible_now(context, row, NOW) is not None:
-            slot = Slot(owner, *pair)
+            slot = Slot(owner, name.path, name.key)
             newest = context.tx.visible(context.branch, row.slot)
             return entry(context, row, slot, superseded=newest is not None and newest.seq != row.seq)
     return None
@@ -306,7 +306,7 @@ def history(
     """Return a page of the versions of an entry, oldest first."""
     first, last = timeline.since_seq(context, since), timeline.resolve(context, "until", until)
     count, after = validation.limit(limit), validation.cursor(cursor) or 0
-    rows = _history(context, *validation.entry_key(path, key))
+    rows = _history(context, validation.entry_key(path, key))
     newest = rows[-1].seq if rows else 0
     wanted = [row for row in rows if first <= row.seq <= (NOW if last is None else last) and row.seq > after]
     more = 0 < count < len(wanted)
@@ -318,17 +318,17 @@ def history(
 
 def compare(context: Context, path: object, key: object, old: object, new: object) -> Change:
     """Return what changed between two versions of an entry."""
-    pair = validation.entry_key(path, key)
-    rows = _history(context, *pair)
+    name = validation.entry_key(path, key)
+    rows = _history(context, name)
     if not rows:
-        raise EntryNotFoundError(f"no entry {pair[0]}/{pair[1]} on branch {context.branch.name!r}")
+        raise EntryNotFoundError(f"no entry {name.path}/{name.key} on branch {context.branch.name!r}")
     by_number = {row.version: row for row in rows}
     later = rows[-1].version if new is None else validation.whole("new", new, 1)
     earlier = later - 1 if old is None else validation.whole("old", old, 1)
     for wanted in (later, earlier):
         if wanted not in by_number and not (wanted == 0 and old is None):
             raise EntryNotFoundError(
-                f"{pair[0]}/{pair[1]} has versions {min(by_number)} to {max(by_number)}, not {wanted}"
+                f"{name.path}/{name.key} has versions {min(by_number)} to {max(by_number)}, not {wanted}"
             )
     slot = context.tx.slots([rows[-1].slot])[rows[-1].slot]
     before, after = by_number.get(earlier), by_number[later]
@@ -366,11 +366,11 @@ def view_at(context: Context, at: object) -> int:
     return NOW if upto is None else upto
 
 
-def _history(context: Context, path: str, key: str) -> list[VersionRow]:
+def _history(context: Context, name: Named) -> list[VersionRow]:
     """Return the versions of the slot that a read sees; of one that ever had any, where none is live."""
     found: list[VersionRow] = []
     for owner in context.owners:
-        slot_id = context.tx.slot(owner, path, key)
+        slot_id = context.tx.slot(owner, name.path, name.key)
         rows = [] if slot_id is None else context.tx.history(context.branch.id, slot_id)
         if rows and _visible_now(context, rows[-1], NOW) is not None:
             return rows
@@ -398,7 +398,7 @@ def entry(context: Context, row: VersionRow, slot: Slot, *, superseded: bool = F
     values: dict[str, Any] = {
         "entity_path": slot.path,
         "key": slot.key,
-        "value": None if row.value is None else _decode(row.value)[0],
+        "value": _value(row),
         "version": row.version,
         "seq": row.seq,
         "confidence": row.confidence,
@@ -423,6 +423,13 @@ def entry(context: Context, row: VersionRow, slot: Slot, *, superseded: bool = F
     _set(made, "__pydantic_extra__", None)
     _set(made, "__pydantic_private__", None)
     return made
+
+
+def _value(row: VersionRow) -> Any:
+    try:
+        return None if row.value is None else _decode(row.value)[0]
+    except json.JSONDecodeError as error:
+        raise CorruptDatabaseError(f"the value of version {row.seq} is damaged: restore a backup") from error
 
 
 def entries_of(context: Context, rows: Sequence[VersionRow]) -> list[Entry]:

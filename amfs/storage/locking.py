@@ -59,12 +59,14 @@ class FileLock:
 
     def acquire(self, *, wait: bool = True) -> bool:
         """Take the lock and say whether that worked; without ``wait`` it fails where it would have to wait."""
-        if not self._thread.acquire(blocking=wait):
+        me = threading.get_ident()
+        # Where this thread holds it already, an interrupted release left it so.
+        if self._holder != me and not self._thread.acquire(blocking=wait):
             return False
         try:
+            self._holder = me
             if self._fd is None:
                 self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
-            self._holder = threading.get_ident()
             _lock(self._fd, wait)
         except BaseException as error:
             self.release()
@@ -79,15 +81,21 @@ class FileLock:
             if self._fd is not None:
                 _unlock(self._fd)
             self._holder = None
-        with suppress(RuntimeError):  # raised where this thread does not hold it
             self._thread.release()
+        else:
+            with suppress(RuntimeError):  # raised where this thread does not hold it
+                self._thread.release()
 
     def close(self) -> None:
-        """Close the file; a later acquire opens it again."""
-        with self._thread:
+        """Close the file, unless a thread is using it; a later acquire opens it again."""
+        if not self._thread.acquire(blocking=False):
+            return
+        try:
             fd, self._fd = self._fd, None
             if fd is not None:
                 os.close(fd)
+        finally:
+            self._thread.release()
 
     def forget(self) -> None:
         """Drop what was inherited over a fork."""

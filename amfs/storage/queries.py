@@ -2,7 +2,7 @@
 
 Views: a branch sees its own rows and those of its ancestors up to the fork (``lineage``), nearest first. A bound of
 2^63-1 means "now". Owners: 0 is shared, anything else the agent whose private space it is; a viewer sees both.
-Parameters are numbered and bound, never formatted in.
+Parameters are bound, never formatted in; where one stands in several places they are numbered.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ ADD_RUN = "INSERT INTO run(namespace, name, session, thread, metadata) VALUES(?,
 PATH = "SELECT id, next FROM path WHERE owner = ? AND path = ?"
 ADD_PATH = "INSERT INTO path(owner, path, next) VALUES(?, ?, 0)"
 TAKE_SLOT = "UPDATE path SET next = next + 1 WHERE id = ?"
-SLOT = "SELECT s.id FROM path p JOIN slot s ON s.path = p.id AND s.key = ?3 WHERE p.owner = ?1 AND p.path = ?2"
+SLOT = """SELECT s.id FROM path p CROSS JOIN slot s ON s.path = p.id
+ WHERE p.owner = ? AND p.path = ? AND s.key = ?"""
 SLOTS = """SELECT s.id, p.owner, p.path, s.key FROM json_each(?1) j
  CROSS JOIN slot s ON s.id = j.value CROSS JOIN path p ON p.id = s.path"""
 ADD_SLOT = "INSERT INTO slot(id, path, key) VALUES(?, ?, ?)"
@@ -62,9 +63,9 @@ FIND_JOINED = """SELECT s.id FROM json_each(?1) j
 
 POSITION = """SELECT b.closed_at IS NULL, l.seq, l.ts FROM branch b
  LEFT JOIN log l ON l.seq = (SELECT max(seq) FROM log) WHERE b.id = ?"""
-HEAD = f"SELECT {_HEAD} FROM head h WHERE h.branch = ?1 AND h.slot = ?2"
-CURRENT = f"""SELECT {_HEAD}, EXISTS(SELECT 1 FROM path WHERE owner = ?3)
- FROM head h WHERE h.branch = ?1 AND h.slot = ?2"""
+HEAD = f"SELECT {_HEAD} FROM head h WHERE h.branch = ? AND h.slot = ?"
+CURRENT = f"""SELECT {_HEAD}, EXISTS(SELECT 1 FROM path WHERE owner = ?)
+ FROM head h WHERE h.branch = ? AND h.slot = ?"""
 VISIBLE = f"""SELECT {_LOG} FROM log v WHERE v.seq = (
  SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
  ON w.slot = ?2 AND w.branch = a.ancestor AND w.seq <= min(a.upto, ?3)
@@ -184,7 +185,7 @@ OUTCOMES = "SELECT seq FROM outcome WHERE namespace = ? AND ref = ? ORDER BY seq
 ADD_OUTCOME = "INSERT INTO outcome(namespace, ref, type, seq) VALUES(?, ?, ?, ?)"
 READ_SET = """SELECT DISTINCT r.seq FROM json_each(?1) j CROSS JOIN read_set r ON r.run = j.value AND r.outcome = ?2
  ORDER BY r.seq"""
-ADD_READ = """INSERT INTO read_set(run, outcome, seq, count) VALUES(?1, 0, ?2, ?3)
+ADD_READ = """INSERT INTO read_set(run, outcome, seq, count) VALUES(?, 0, ?, ?)
  ON CONFLICT(run, outcome, seq) DO UPDATE SET count = count + excluded.count"""
 JUDGE_READS = """UPDATE read_set SET outcome = ?3
  WHERE run IN (SELECT value FROM json_each(?1)) AND outcome = 0 AND seq IN (SELECT value FROM json_each(?2))"""

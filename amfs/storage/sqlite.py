@@ -1,8 +1,8 @@
 """The SQLite storage: connections, transactions, durability, and SQLite's errors as ours.
 
 A connection serves one thread at a time: a transaction takes one from the pool and gives it back, so a thread that
-works alone keeps meeting the same one, with its caches warm. A forked process starts with an empty pool; it must not
-use or close what it inherited. ``":memory:"`` is one connection behind a lock.
+works alone keeps meeting the same one, with its caches warm. No connection lives across a fork. ``":memory:"`` is one
+connection behind a lock.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import weakref
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -63,6 +64,8 @@ def translate(error: sqlite3.Error, database: str) -> DatabaseError:
     """Return SQLite's error as ours, by its code and never by its text."""
     code = getattr(error, "sqlite_errorcode", None)
     kind, what = _ERRORS.get((code or 0) & 0xFF, (DatabaseError, f"failed: {error}"))
+    if code is None and isinstance(error, sqlite3.OperationalError):  # Python's own: text that is no UTF-8
+        kind, what = _ERRORS[sqlite3.SQLITE_CORRUPT]
     return kind(f"database {database!r} {what}")
 
 
@@ -74,17 +77,23 @@ class SQLiteStorage:
         self._durability = durability
         self._names = Names()
         self._closed = False
-        self._pid = os.getpid()
         self._idle: deque[Tables] = deque()
-        self._memory = threading.RLock() if database == MEMORY else None
+        self._gate = threading.Condition()
+        self._in_use = 0
+        self._forking = False
+        self._in_memory = database == MEMORY
         self._lock: FileLock | NoLock = NoLock()
-        self._read_only = self._location.check()
+        try:
+            self._read_only = self._location.check()
+        except OSError as error:
+            raise CannotOpenDatabaseError(f"database {database!r} cannot be opened: {error}") from error
         path = self._location.path
         self._identity = f"memory:{id(self)}" if path is None else str(path.resolve())
         if self._location.path is not None and not self._read_only:
             self._lock = FileLock(Path(f"{self._location.path}-lock"))
         self._finalizer = weakref.finalize(self, _close_all, self._idle, self._lock, wait=False)
         self._open()
+        _storages.add(self)
 
     # --- what it is ------------------------------------------------------------------------------------------------
 
@@ -138,43 +147,67 @@ class SQLiteStorage:
         return self._lock
 
     def take(self) -> Tables:
-        """Take an idle connection, or open one."""
-        if self._memory is not None:
-            self._memory.acquire()
-            if self._idle:
-                return self._idle[0]
-            self._memory.release()
-            raise HandleClosedError("this database was closed; open it again")
-        if self._pid != os.getpid():
-            _inherited.append(self._idle)
-            self._pid, self._idle = os.getpid(), deque()
-            self._finalizer.detach()
-            self._finalizer = weakref.finalize(self, _close_all, self._idle, self._lock, wait=False)
-        try:
-            tables = self._idle.pop()
-        except IndexError:
+        """Take an idle connection, or open one; there is just one in memory, and others wait for it."""
+        if self._in_memory:
+            return self._take_only()
+        with self._gate:
+            while self._forking:
+                self._gate.wait()
             if self._closed:
-                raise HandleClosedError("this database was closed; open it again") from None
-            return Tables(self._connect(), self._names)
-        if tables.connection.in_transaction:  # an interrupted snapshot left it so
-            tables.connection.execute("ROLLBACK")
+                raise HandleClosedError("this database was closed; open it again")
+            tables = self._idle.pop() if self._idle else Tables(self._connect(), self._names)
+            if tables.connection.in_transaction:  # an interrupted snapshot left it so
+                tables.connection.execute("ROLLBACK")
+            self._in_use += 1
         return tables
+
+    def _take_only(self) -> Tables:
+        self._gate.acquire()
+        if self._closed:
+            self._gate.release()
+            raise HandleClosedError("this database was closed; open it again")
+        return self._idle[0]
 
     def give_back(self, tables: Tables) -> None:
         """Return a connection to the pool."""
-        if self._memory is not None:
-            self._memory.release()
-        elif self._closed:
+        if self._in_memory:
+            self._gate.release()
+            return
+        with self._gate:
+            self._in_use -= 1
             self._idle.append(tables)
+            if self._forking:
+                self._gate.notify_all()
+        if self._closed:
             _close_all(self._idle, self._lock, wait=False)
-        else:
-            self._idle.append(tables)
 
     def close(self) -> None:
         """Close every connection that is not in use; those in use close when they are given back."""
         self._closed = True
         if self._finalizer.detach() is not None:
             _close_all(self._idle, self._lock, wait=True)
+
+    def before_fork(self) -> None:
+        """Let no connection live across a fork: SQLite would take the parent's file locks for the child's own.
+
+        Waits until those in use are given back; a transaction runs no user code, so that is soon.
+        """
+        self._gate.acquire()
+        self._forking = True
+        self._gate.wait_for(lambda: not self._in_use, timeout=_BUSY_SECONDS)
+        if not self._in_memory:
+            _close_all(self._idle, self._lock, wait=False)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on; connections are opened anew on demand."""
+        self._forking = False
+        self._gate.notify_all()
+        self._gate.release()
+
+    def after_fork_in_child(self) -> None:
+        """Start anew: the threads that held anything are not in this process."""
+        self._gate = threading.Condition()
+        self._in_use, self._forking = 0, False
 
     def __enter__(self) -> Self:
         return self
@@ -208,6 +241,7 @@ class SQLiteStorage:
         try:
             self._lock.acquire()
             try:
+                self._look()
                 connection = self._connect_first()
                 try:
                     self._prepare(connection)
@@ -227,12 +261,13 @@ class SQLiteStorage:
             return self._connect()
         except sqlite3.OperationalError as error:
             # A read-only folder cannot hold the files WAL needs; without a -wal file nobody is writing.
-            unreadable = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN
+            unreadable = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
             if not (self._read_only and unreadable and self._location.freeze()):
                 raise
         return self._connect()
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
+    def _recognise(self, connection: sqlite3.Connection) -> int:
+        """Return the schema version of a file that is ours, or raise."""
         found = int(connection.execute("PRAGMA user_version").fetchone()[0])
         ours = int(connection.execute("PRAGMA application_id").fetchone()[0]) == APPLICATION_ID
         tables = int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
@@ -243,11 +278,31 @@ class SQLiteStorage:
                 f"database {self.database!r} has schema {found}, this version of AMFS knows {SCHEMA_VERSION}: "
                 "upgrade AMFS. The file was not touched"
             )
+        return found
+
+    def _look(self) -> None:
+        """Refuse a file that is not ours through a connection that cannot change it, not even recover its log."""
+        path = self._location.path
+        if path is None or self._read_only or not path.exists():
+            return
+        # Without a log beside it the file is all there is; to say so keeps SQLite from making the files a log needs.
+        logged = Path(f"{path}-wal").exists()
+        uri = f"{path.as_uri()}?mode=ro{'' if logged else '&immutable=1'}"
+        connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)
+        try:
+            self._recognise(connection)
+        except sqlite3.OperationalError:  # it must be recovered first, which only a connection that writes can do
+            return
+        finally:
+            connection.close()
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        found = self._recognise(connection)
         if found == SCHEMA_VERSION:
             return
         if self._read_only:
             raise ReadOnlyDatabaseError(f"database {self.database!r} must be upgraded first and is read-only")
-        if self._memory is None:
+        if not self._in_memory:
             mode = str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
             if mode != "wal":
                 raise CannotOpenDatabaseError(f"{self.database!r}: this file system cannot hold a shared database")
@@ -307,8 +362,8 @@ class SQLiteWriting:
     __slots__ = ("_storage", "_tables")
 
     def __init__(self, storage: SQLiteStorage) -> None:
-        self._storage = storage
         self._tables: Tables | None = None
+        self._storage = storage
 
     def __enter__(self) -> Tables:
         storage = self._storage
@@ -340,8 +395,9 @@ class SQLiteWriting:
             raise translate(error, self._storage.database) from error
 
     def __del__(self) -> None:
-        if self._tables is not None:
-            self._end()
+        while getattr(self, "_tables", None) is not None:  # interrupted again, it goes on where it was
+            with suppress(BaseException):
+                self._end()
 
     def _end(self) -> None:
         """Undo what is not committed, and let go of the lock and the connection; does no harm if called again."""
@@ -390,10 +446,7 @@ class _Location:
             return True
         if self.path.exists():
             return not os.access(self.path, os.W_OK)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CannotOpenDatabaseError(f"the folder of {str(self.path)!r} cannot be made: {error}") from error
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         return False
 
     def freeze(self) -> bool:
@@ -408,8 +461,29 @@ class _Location:
         return f"{self.path.as_uri()}?{options}"
 
 
-_inherited: list[deque[Tables]] = []
-"""Connections that came over a fork: closing them here could release the parent's locks, so they are kept."""
+_storages: weakref.WeakSet[SQLiteStorage] = weakref.WeakSet()
+_forking: list[SQLiteStorage] = []
+"""The storages that the fork under way has stopped."""
+
+
+def _before_fork() -> None:
+    for storage in list(_storages):
+        _forking.append(storage)
+        storage.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    while _forking:
+        _forking.pop().after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    while _forking:
+        _forking.pop().after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def _close_all(idle: deque[Tables], lock: FileLock | NoLock, *, wait: bool) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 from amfs.errors import InvalidInputError
@@ -80,6 +82,11 @@ class Tables:
             _remember(known, name, value)
         else:
             self._learned.append((known, name, value))
+
+    def _numbered(self, statement: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
+        """Run a statement whose parameters are numbered (``?2``), with a value for every number."""
+        plain, order = _plain(statement)
+        return self._execute(plain, [parameters[number] for number in order])
 
     def _id(self, known: dict[K, int], name: K, statement: str, parameters: tuple[Any, ...]) -> int | None:
         found = known.get(name)
@@ -159,7 +166,7 @@ class Tables:
         found = {number: known[number] for number in wanted if number in known}
         missing = [number for number in wanted if number not in found]
         if missing:
-            for number, owner, path, key in self._execute(q.SLOTS, (json.dumps(missing),)):
+            for number, owner, path, key in self._numbered(q.SLOTS, (json.dumps(missing),)):
                 found[number] = slot = Slot(owner, path, key)
                 self._learn(known, number, slot)
         return found
@@ -175,11 +182,11 @@ class Tables:
 
     def add_branch(self, row: BranchRow) -> int:
         made = _made(self._execute(q.ADD_BRANCH, row[1:5] + row[5:]))
-        self._execute(q.ADD_LINEAGE, (made, row.parent, row.fork_seq))
+        self._numbered(q.ADD_LINEAGE, (made, row.parent, row.fork_seq))
         return made
 
     def close_branch(self, branch: int, now: int) -> None:
-        self._execute(q.CLOSE_BRANCH, (branch, now))
+        self._numbered(q.CLOSE_BRANCH, (branch, now))
 
     def add_run(self, namespace: int, session: str, name: str, thread: str | None, metadata: str | None) -> int:
         identity = (namespace, name, session)
@@ -208,7 +215,7 @@ class Tables:
     def current(self, branch: BranchRow, slot: int, agent: int) -> tuple[VersionRow | None, bool]:
         if branch.parent is not None:
             return self.visible(branch, slot), self.owns_private(agent)
-        row = self._execute(q.CURRENT, (branch.id, slot, agent)).fetchone()
+        row = self._execute(q.CURRENT, (agent, branch.id, slot)).fetchone()
         if row is None:
             return None, self.owns_private(agent)
         return VersionRow._make(row[:-1]), row[-1]
@@ -216,27 +223,27 @@ class Tables:
     def visible(self, branch: BranchRow, slot: int, upto: int = NOW) -> VersionRow | None:
         if upto == NOW and branch.parent is None:
             return _version(self._execute(q.HEAD, (branch.id, slot)))
-        return _version(self._execute(q.VISIBLE, (branch.id, slot, upto)))
+        return _version(self._numbered(q.VISIBLE, (branch.id, slot, upto)))
 
     def visible_many(self, branch: int, slots: Sequence[int], upto: int = NOW) -> dict[int, VersionRow]:
-        rows = self._execute(q.VISIBLE_MANY, (branch, json.dumps(list(slots)), upto))
+        rows = self._numbered(q.VISIBLE_MANY, (branch, json.dumps(list(slots)), upto))
         return {row[3]: VersionRow._make(row) for row in rows}
 
     def version(self, seq: int) -> VersionRow | None:
         return _version(self._execute(q.VERSION, (seq,)))
 
     def versions(self, seqs: Sequence[int]) -> dict[int, VersionRow]:
-        return {row[0]: VersionRow._make(row) for row in self._execute(q.VERSIONS, (json.dumps(list(seqs)),))}
+        return {row[0]: VersionRow._make(row) for row in self._numbered(q.VERSIONS, (json.dumps(list(seqs)),))}
 
     def newest_by(self, branch: int, slot: int, author: int) -> VersionRow | None:
-        return _version(self._execute(q.NEWEST_BY, (branch, slot, author)))
+        return _version(self._numbered(q.NEWEST_BY, (branch, slot, author)))
 
     def list(self, branch: BranchRow, upto: int, which: ListFilter) -> list[VersionRow]:
         if upto == NOW and branch.parent is None:
             statement = _by_range(which, q.LIST_ROOT_ALL, q.LIST_ROOT_ONE, q.LIST_ROOT_BELOW)
-            return [VersionRow._make(row) for row in self._execute(statement, _list_parameters(branch, which))]
+            return [VersionRow._make(row) for row in self._numbered(statement, _list_parameters(branch, which))]
         statement = _by_range(which, q.LIST_VIEW_ALL, q.LIST_VIEW_ONE, q.LIST_VIEW_BELOW)
-        return [VersionRow._make(row) for row in self._execute(statement, (*_list_parameters(branch, which), upto))]
+        return [VersionRow._make(row) for row in self._numbered(statement, (*_list_parameters(branch, which), upto))]
 
     def newest(self, branch: BranchRow, which: ListFilter) -> Iterator[VersionRow]:
         parameters = (*_list_parameters(branch, which), NOW)
@@ -245,30 +252,30 @@ class Tables:
             parameters = parameters[:-1]
         else:
             statement = _by_range(which, q.NEWEST_VIEW_ALL, q.NEWEST_VIEW_ONE, q.NEWEST_VIEW_BELOW)
-        return map(VersionRow._make, self._execute(statement, parameters))
+        return map(VersionRow._make, self._numbered(statement, parameters))
 
     def paths(self, branch: BranchRow, viewer: int, now: int) -> list[tuple[str, int]]:
         if branch.parent is None:
-            return self._execute(q.PATHS_ROOT, (branch.id, viewer, None, now, None)).fetchall()
-        return self._execute(q.PATHS_VIEW, (branch.id, viewer, None, now, None, -1, -1, NOW)).fetchall()
+            return self._numbered(q.PATHS_ROOT, (branch.id, viewer, None, now, None)).fetchall()
+        return self._numbered(q.PATHS_VIEW, (branch.id, viewer, None, now, None, -1, -1, NOW)).fetchall()
 
     def history(self, branch: int, slot: int, upto: int = NOW) -> list[VersionRow]:
-        return [VersionRow._make(row) for row in self._execute(q.HISTORY, (branch, slot, upto))]
+        return [VersionRow._make(row) for row in self._numbered(q.HISTORY, (branch, slot, upto))]
 
     def all_versions(self, branch: int, upto: int, which: ListFilter) -> list[VersionRow]:
         statement = _by_range(which, q.ALL_VERSIONS_ALL, q.ALL_VERSIONS_ONE, q.ALL_VERSIONS_BELOW)
         parameters = (
             branch, which.viewer, which.path, which.now, which.memory_type, which.after, which.limit, upto,
         )  # fmt: skip
-        return [VersionRow._make(row) for row in self._execute(statement, parameters)]
+        return [VersionRow._make(row) for row in self._numbered(statement, parameters)]
 
     def changed_slots(self, segments: Sequence[Segment], viewer: int) -> set[int]:
-        return {row[0] for row in self._execute(q.CHANGED, (json.dumps(list(segments)), viewer))}
+        return {row[0] for row in self._numbered(q.CHANGED, (json.dumps(list(segments)), viewer))}
 
     def find_joined(self, name: str, viewer: int) -> list[int]:
         cuts = [index for index, character in enumerate(name) if character == "/"]
         pairs = [(name[:cut], name[cut + 1 :]) for cut in cuts]
-        return [row[0] for row in self._execute(q.FIND_JOINED, (json.dumps(pairs), viewer))]
+        return [row[0] for row in self._numbered(q.FIND_JOINED, (json.dumps(pairs), viewer))]
 
     def position(self, branch: int) -> Position:
         is_open, seq, ts = self._execute(q.POSITION, (branch,)).fetchone()
@@ -297,18 +304,18 @@ class Tables:
             which.branch, which.messages,
         )  # fmt: skip
         if which.branch is not None:
-            rows = self._execute(q.TIMELINE_BRANCH, parameters)
+            rows = self._numbered(q.TIMELINE_BRANCH, parameters)
         elif which.agent is None or which.messages:
-            rows = self._execute(q.TIMELINE_ALL, parameters)
+            rows = self._numbered(q.TIMELINE_ALL, parameters)
         elif which.event_type in (None, 1):
-            rows = self._execute(q.TIMELINE_AGENT, parameters[:7])
+            rows = self._numbered(q.TIMELINE_AGENT, parameters[:7])
         else:
-            rows = self._execute(q.TIMELINE_AGENT_RARE, parameters[:7])
+            rows = self._numbered(q.TIMELINE_AGENT_RARE, parameters[:7])
         return [EventRow._make(row) for row in rows]
 
     def contexts(self, run: int, outcome: int) -> list[EventRow]:
         """Return what a run noted before an outcome and after the one before that."""
-        return [EventRow._make(row) for row in self._execute(q.CONTEXTS, (run, outcome))]
+        return [EventRow._make(row) for row in self._numbered(q.CONTEXTS, (run, outcome))]
 
     def seq_at(self, ts: int) -> int:
         """Return the newest seq not after an instant; instants never go back along the log, so halving finds it."""
@@ -334,7 +341,7 @@ class Tables:
         return self._execute(q.LAST_OF_BRANCH, (branch,)).fetchone()[0] or 0
 
     def merge_edges(self, targets: Sequence[int]) -> list[MergeEdge]:
-        return [MergeEdge._make(row) for row in self._execute(q.MERGE_EDGES, (json.dumps(list(targets)),))]
+        return [MergeEdge._make(row) for row in self._numbered(q.MERGE_EDGES, (json.dumps(list(targets)),))]
 
     def add_merge_edge(self, edge: MergeEdge) -> None:
         self._execute(q.ADD_MERGE_EDGE, edge)
@@ -358,13 +365,13 @@ class Tables:
         self._execute(q.ADD_OUTCOME, (namespace, ref, outcome_type, seq))
 
     def read_set(self, runs: Sequence[int], outcome: int) -> list[int]:
-        return [row[0] for row in self._execute(q.READ_SET, (json.dumps(list(runs)), outcome))]
+        return [row[0] for row in self._numbered(q.READ_SET, (json.dumps(list(runs)), outcome))]
 
     def add_reads(self, run: int, reads: Mapping[int, int]) -> None:
         self.connection.executemany(q.ADD_READ, ((run, seq, count) for seq, count in reads.items()))
 
     def judge_reads(self, runs: Sequence[int], seqs: Sequence[int], outcome: int) -> None:
-        self._execute(q.JUDGE_READS, (json.dumps(list(runs)), json.dumps(list(seqs)), outcome))
+        self._numbered(q.JUDGE_READS, (json.dumps(list(runs)), json.dumps(list(seqs)), outcome))
 
     def judged(self, outcome: int) -> list[tuple[int, int | None, str | None]]:
         return self._execute(q.JUDGED, (outcome,)).fetchall()
@@ -386,7 +393,7 @@ class Tables:
 
     def counts(self, namespace: int, branch: BranchRow, viewer: int, now: int) -> dict[str, int]:
         def count(statement: str, *parameters: Any) -> int:
-            return int(self._execute(statement, parameters).fetchone()[0])
+            return int(self._numbered(statement, parameters).fetchone()[0])
 
         return {
             "entries": count(q.COUNT_ENTRIES, branch.id, viewer, None, now, None, -1, -1, NOW),
@@ -402,6 +409,16 @@ class Tables:
             found.extend((check, row[0]) for row in self._execute(statement))
         versions = int(self._execute(q.ALL_VERSIONS_COUNT).fetchone()[0])
         return ["file_is_intact", *q.PROBLEMS], versions, found
+
+
+@cache
+def _plain(statement: str) -> tuple[str, list[int]]:
+    """Return a statement with plain placeholders, and which parameter each takes.
+
+    Python 3.12.0 to 3.12.3 warn of a numbered placeholder as if it were a named one.
+    """
+    order = [int(number) - 1 for number in re.findall(r"\?(\d+)", statement)]
+    return re.sub(r"\?\d+", "?", statement), order
 
 
 def _remember(known: dict[K, V], name: K, value: V) -> None:
