@@ -1,8 +1,18 @@
 """AMFS: git for agent memory. Versions, timeline, branches, diff and merge in one SQLite file."""
 
-from amfs.aio import AsyncAgentMemory
+from amfs.aio import (
+    AsyncAgentMemory,
+    AsyncExperiment,
+    AsyncMemoryTransaction,
+)
 from amfs.compat import extend_with_branching
+from amfs.core.context import (
+    Clock,
+    OutcomePolicy,
+    Resolver,
+)
 from amfs.core.evidence import beta_posterior
+from amfs.core.merge import MergeResolver
 from amfs.core.runs import Run
 from amfs.errors import (
     AmbiguousKeyError,
@@ -43,7 +53,11 @@ from amfs.experiment import (
     Comparison,
     Experiment,
 )
-from amfs.memory import AgentMemory
+from amfs.memory import (
+    AgentMemory,
+    EntryKey,
+    Moment,
+)
 from amfs.models import (
     KEEP_CONFLICT,
     Branch,
@@ -90,6 +104,8 @@ __all__ = [
     "AgentMemory",
     "AmbiguousKeyError",
     "AsyncAgentMemory",
+    "AsyncExperiment",
+    "AsyncMemoryTransaction",
     "Branch",
     "BranchClosedError",
     "BranchDepthError",
@@ -100,6 +116,7 @@ __all__ = [
     "CannotOpenDatabaseError",
     "Cause",
     "Change",
+    "Clock",
     "Comparison",
     "Conflict",
     "ConflictError",
@@ -113,6 +130,7 @@ __all__ = [
     "DiffType",
     "Durability",
     "Entry",
+    "EntryKey",
     "EntryNotFoundError",
     "Event",
     "EventType",
@@ -137,9 +155,11 @@ __all__ = [
     "MemoryTransaction",
     "MemoryType",
     "MergeConflictError",
+    "MergeResolver",
     "MergeResult",
     "MergeStatus",
     "MergeStrategy",
+    "Moment",
     "NewerSchemaError",
     "NotADatabaseError",
     "NotFoundError",
@@ -147,6 +167,7 @@ __all__ = [
     "Operation",
     "Outcome",
     "OutcomeNotFoundError",
+    "OutcomePolicy",
     "OutcomeType",
     "Page",
     "PathInfo",
@@ -154,6 +175,7 @@ __all__ = [
     "Put",
     "ReadEvents",
     "ReadOnlyDatabaseError",
+    "Resolver",
     "Run",
     "RunNotFoundError",
     "StaleWriteError",

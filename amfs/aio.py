@@ -4,6 +4,9 @@ Reading happens on the event loop, since a read takes microseconds and waits for
 record an event included, runs on a writer thread with the caller's context, so the loop never waits for a lock.
 """
 
+# The other half of AgentMemory: it finds as that does, and records on another thread.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
@@ -28,6 +31,7 @@ from amfs.models import (
     Event,
     EventType,
     ExperimentRecord,
+    ExperimentStatus,
     Explanation,
     MemoryType,
     MergeResult,
@@ -104,6 +108,21 @@ class AsyncAgentMemory:
         """The name of the branch that a call without ``branch=`` works on, here and now."""
         return self._memory.branch
 
+    @property
+    def session_id(self) -> str:
+        """The name of this handle's session."""
+        return self._memory.session_id
+
+    @property
+    def current_run(self) -> Run | None:
+        """The run this context is in, None outside any."""
+        return self._memory.current_run
+
+    @property
+    def database(self) -> str:
+        """Where the database is."""
+        return self._memory.database
+
     # --- entries ---------------------------------------------------------------------------------------------------
 
     async def write(
@@ -139,18 +158,18 @@ class AsyncAgentMemory:
     ) -> Entry | None:
         """Return an entry; see AgentMemory.read."""
         return await self._record(
-            self._memory.find(entity_path, key, at=at, min_confidence=min_confidence, branch=branch)
+            self._memory._find(entity_path, key, at=at, min_confidence=min_confidence, branch=branch)
         )
 
     async def read_many(
         self, keys: Iterable[EntryKey], *, at: Moment | None = None, branch: str | None = None
     ) -> list[Entry | None]:
         """Return several entries of one moment; see AgentMemory.read_many."""
-        return await self._record(self._memory.find_many(keys, at=at, branch=branch))
+        return await self._record(self._memory._find_many(keys, at=at, branch=branch))
 
     async def read_from(self, agent_id: str, entity_path: str, key: str, *, branch: str | None = None) -> Entry | None:
         """Return the newest version of a key that one agent authored; see AgentMemory.read_from."""
-        return await self._record(self._memory.find_from(agent_id, entity_path, key, branch=branch))
+        return await self._record(self._memory._find_from(agent_id, entity_path, key, branch=branch))
 
     async def list(
         self,
@@ -204,10 +223,14 @@ class AsyncAgentMemory:
 
     async def apply(self, operations: Sequence[Operation], *, branch: str | None = None) -> list[Any]:
         """Carry out a batch as one operation; see AgentMemory.apply."""
-        batch = batches.prepare(validation.several("operations", operations), self._memory.max_value_bytes)
-        if batch.writes:
-            return await self._writer.run(self._memory.apply, operations, branch=branch)
-        return await self._record(self._memory.find_batch(batch, branch=branch))
+        batch = batches.prepare(validation.several("operations", operations), self._memory._settings.max_value_bytes)
+        return await (self._apply_writes if batch.writes else self._apply_reads)(batch, branch)
+
+    async def _apply_writes(self, batch: batches.Batch, branch: str | None) -> list[Any]:
+        return await self._writer.run(self._memory._apply_writes, batch, branch)
+
+    async def _apply_reads(self, batch: batches.Batch, branch: str | None) -> list[Any]:
+        return await self._record(self._memory._find_batch(batch, branch=branch))
 
     def transaction(self, message: str = "", *, branch: str | None = None) -> AsyncMemoryTransaction:
         """Return a context that buffers writes and commits them at once; see AgentMemory.transaction."""
@@ -374,7 +397,7 @@ class AsyncAgentMemory:
         return other
 
     async def _record(self, found: Found) -> Any:
-        return await self._writer.run(self._memory.record, found) if found.foreign else found.result
+        return await self._writer.run(self._memory._record, found) if found.foreign else found.result
 
 
 class AsyncMemoryTransaction:
@@ -433,6 +456,21 @@ class AsyncExperiment:
     def record(self) -> ExperimentRecord:
         """What is stored of the experiment."""
         return self.experiment.record
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What the experiment was started with."""
+        return self.experiment.params
+
+    @property
+    def status(self) -> ExperimentStatus:
+        """Where the experiment stands."""
+        return self.experiment.status
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What was logged."""
+        return self.experiment.metrics
 
     def bind(self, function: Callable[P, T]) -> Callable[P, T]:
         """Return a function that runs inside the experiment wherever it is called."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar, cast
 
 from amfs import display
 from amfs.core import experiments, validation
@@ -124,18 +126,31 @@ class Experiment:
         self._record(experiments.log, validation.metadata(metrics))
 
     def bind(self, function: Callable[P, T]) -> Callable[P, T]:
-        """Return a function that runs inside the experiment wherever it is called, such as in a plain thread."""
+        """Return a function that runs inside the experiment wherever it is called, such as in a plain thread.
+
+        A coroutine function stays one: what it awaits runs inside the experiment too.
+        """
 
         @functools.wraps(function)
         def bound(*args: P.args, **kwargs: P.kwargs) -> T:
-            outer = _routes.get()
-            _routes.set({**outer, self._hooks.scope: self.branch})
-            try:
+            with self._routed():
                 return function(*args, **kwargs)
-            finally:
-                _routes.set(outer)
 
-        return bound
+        @functools.wraps(function)
+        async def bound_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+            with self._routed():
+                return await cast("Awaitable[Any]", function(*args, **kwargs))
+
+        return cast("Callable[P, T]", bound_coroutine) if inspect.iscoroutinefunction(function) else bound
+
+    @contextmanager
+    def _routed(self) -> Generator[None]:
+        outer = _routes.get()
+        _routes.set({**outer, self._hooks.scope: self.branch})
+        try:
+            yield
+        finally:
+            _routes.set(outer)
 
     # --- afterwards ------------------------------------------------------------------------------------------------
 

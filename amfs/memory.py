@@ -62,7 +62,7 @@ P = ParamSpec("P")
 Moment = int | datetime
 """A point in history: the seq of an event, or an aware datetime."""
 
-EntryKey = Entry | tuple[str, str] | validation.Named | str
+EntryKey = Entry | tuple[str, str] | str
 """An entry named as one value: an Entry, a ``(path, key)`` pair, or "path/key" where that is unambiguous."""
 
 
@@ -111,7 +111,7 @@ class AgentMemory:
         max_value_bytes: int = validation.MAX_VALUE_BYTES,
         clock: Clock | None = None,
     ) -> None:
-        self.agent_id = validation.name("agent_id", agent_id)
+        self._agent_id = validation.name("agent_id", agent_id)
         self._settings = validation.settings(conflict_policy, on_conflict, outcome_policy, read_events, max_value_bytes)
         self._live_runs = LiveRuns()
         self._session = self._new_session(session_id)
@@ -124,8 +124,8 @@ class AgentMemory:
         self._storage = open_storage(database, validation.choice("durability", durability, Durability))
         self._closed = False
         try:
-            self.namespace, self._namespace_id = self._open_namespace(namespace)
-            self._scope = (self._storage.identity, self.namespace)
+            self._namespace, self._namespace_id = self._open_namespace(namespace)
+            self._scope = (self._storage.identity, self._namespace)
             self._on(None).look(_branch_of)
         except BaseException:
             self._storage.close()
@@ -189,31 +189,33 @@ class AgentMemory:
         The agent's own private entry comes before a shared one of the same path and key. ``at`` reads the past (a seq
         or an aware datetime). Reading another agent's entry records one cross_agent_read per run and version.
         """
-        return self.record(self.find(entity_path, key, at=at, min_confidence=min_confidence, branch=branch))
+        return self._record(self._find(entity_path, key, at=at, min_confidence=min_confidence, branch=branch))
 
-    def find(
+    def _find(
         self, entity_path: str, key: str, *, at: Moment | None, min_confidence: float, branch: str | None
     ) -> Found:
-        """Do what ``read`` does, but leave it to the caller to ``record`` what was found."""
-        return self._find(self._storage.reading(), branch, versions.read, entity_path, key, at, min_confidence)
+        """Do what ``read`` does, but leave it to the caller to ``_record`` what was found."""
+        return self._look_for(self._storage.reading(), branch, versions.read, entity_path, key, at, min_confidence)
 
     def read_many(
         self, keys: Iterable[EntryKey], *, at: Moment | None = None, branch: str | None = None
     ) -> list[Entry | None]:
         """Return several entries of one moment, in the order asked for, None where there is none."""
-        return self.record(self.find_many(keys, at=at, branch=branch))
+        return self._record(self._find_many(keys, at=at, branch=branch))
 
-    def find_many(self, keys: Iterable[EntryKey], *, at: Moment | None, branch: str | None) -> Found:
-        """Do what ``read_many`` does, but leave it to the caller to ``record`` what was found."""
-        return self._find(self._storage.snapshot(), branch, versions.read_many, validation.several("keys", keys), at)
+    def _find_many(self, keys: Iterable[EntryKey], *, at: Moment | None, branch: str | None) -> Found:
+        """Do what ``read_many`` does, but leave it to the caller to ``_record`` what was found."""
+        return self._look_for(
+            self._storage.snapshot(), branch, versions.read_many, validation.several("keys", keys), at
+        )
 
     def read_from(self, agent_id: str, entity_path: str, key: str, *, branch: str | None = None) -> Entry | None:
         """Return the newest version of a key that one agent authored, even if another has written since."""
-        return self.record(self.find_from(agent_id, entity_path, key, branch=branch))
+        return self._record(self._find_from(agent_id, entity_path, key, branch=branch))
 
-    def find_from(self, agent_id: str, entity_path: str, key: str, *, branch: str | None) -> Found:
-        """Do what ``read_from`` does, but leave it to the caller to ``record`` what was found."""
-        return self._find(self._storage.snapshot(), branch, versions.read_from, agent_id, entity_path, key)
+    def _find_from(self, agent_id: str, entity_path: str, key: str, *, branch: str | None) -> Found:
+        """Do what ``read_from`` does, but leave it to the caller to ``_record`` what was found."""
+        return self._look_for(self._storage.snapshot(), branch, versions.read_from, agent_id, entity_path, key)
 
     def list(
         self,
@@ -277,17 +279,21 @@ class AgentMemory:
         later Delete removed it; Delete -> whether there was anything to delete; Get -> Entry or None; Find -> list of
         entries; ListPaths -> list of PathInfo.
         """
-        prepared = batches.prepare(validation.several("operations", operations), self._settings.max_value_bytes)
-        if prepared.writes:
-            return batches.apply_resolving(self._on(branch), prepared)
-        return self.record(self.find_batch(prepared, branch=branch))
+        batch = batches.prepare(validation.several("operations", operations), self._settings.max_value_bytes)
+        return (self._apply_writes if batch.writes else self._apply_reads)(batch, branch)
 
-    def find_batch(self, prepared: batches.Batch, *, branch: str | None) -> Found:
-        """Do what ``apply`` does with reads only, but leave it to the caller to ``record`` what was found."""
-        return self._find(self._storage.snapshot(), branch, batches.read_only, prepared)
+    def _apply_reads(self, batch: batches.Batch, branch: str | None) -> list[Any]:
+        return self._record(self._find_batch(batch, branch=branch))
 
-    def record(self, found: Found) -> Any:
-        """Record what a ``find`` read from other agents and return its result."""
+    def _apply_writes(self, batch: batches.Batch, branch: str | None) -> list[Any]:
+        return batches.apply_resolving(self._on(branch), batch)
+
+    def _find_batch(self, prepared: batches.Batch, *, branch: str | None) -> Found:
+        """Do what ``apply`` does with reads only, but leave it to the caller to ``_record`` what was found."""
+        return self._look_for(self._storage.snapshot(), branch, batches.read_only, prepared)
+
+    def _record(self, found: Found) -> Any:
+        """Record what a ``_find`` read from other agents and return its result."""
         if found.foreign:
             runs.record_foreign(self._on(found.context.branch.name), found.foreign, found.context)
         return found.result
@@ -297,7 +303,7 @@ class AgentMemory:
 
         ``tx.read`` sees the buffered values. No lock is held meanwhile. Two writes of a key make one version.
         """
-        return MemoryTransaction(self.on_branch(self._branch_name(branch)), self._on, message)
+        return MemoryTransaction(self.on_branch(self._branch_name(branch)), message)
 
     # --- timeline --------------------------------------------------------------------------------------------------
 
@@ -363,16 +369,15 @@ class AgentMemory:
         metadata: Mapping[str, Any] | None = None,
     ) -> Run:
         """Return a run, one agent invocation, to be used in a ``with`` statement: reads inside it are its read set."""
-        run = Run(
+        return Run(
             self._session.session_id,
             validation.run_id(run_id),
             thread_id=validation.optional_name("thread_id", thread_id),
             metadata=validation.metadata(metadata),
             scope=self._scope,
             save=self._save_run,
+            live=self._live_runs,
         )
-        self._live_runs.add(run)
-        return run
 
     @property
     def current_run(self) -> Run | None:
@@ -398,10 +403,7 @@ class AgentMemory:
 
     def on_branch(self, name: str) -> Self:
         """Return a view of this handle pinned to a branch; experiments and ``switch_branch`` do not move it."""
-        view = copy(self)
-        view._owner, view._closed = self._owner or self, False
-        view._pinned = self._on(name).look(_branch_of).name
-        return view
+        return self._view(_pinned=self._on(name).look(_branch_of).name)
 
     def branches(self, status: BranchStatus | str | None = None) -> Page[Branch]:
         """Return the branches of the namespace, oldest first."""
@@ -469,9 +471,7 @@ class AgentMemory:
 
     def as_agent(self, agent_id: str) -> Self:
         """Return a handle of another agent on the same database, namespace and branch, with a session of its own."""
-        other = copy(self)
-        other.agent_id = validation.name("agent_id", agent_id)
-        other._owner, other._closed, other._seen = self._owner or self, False, {}
+        other = self._view(_agent_id=validation.name("agent_id", agent_id), _seen={})
         other._session = other._new_session(None)
         return other
 
@@ -479,13 +479,23 @@ class AgentMemory:
 
     def stats(self, *, branch: str | None = None) -> Stats:
         """Return figures about the database and what this agent can see on the current branch."""
-        return self._on(branch).read(insight.stats, self._storage, self.namespace)
+        return self._on(branch).read(insight.stats, self._storage, self._namespace)
 
     def verify(self) -> VerifyReport:
         """Check every invariant of the database, and the file itself, and return what is wrong with it."""
         return self._on("main").read(insight.verify)
 
     # --- life ------------------------------------------------------------------------------------------------------
+
+    @property
+    def agent_id(self) -> str:
+        """Who acts."""
+        return self._agent_id
+
+    @property
+    def namespace(self) -> str:
+        """The repository of memory."""
+        return self._namespace
 
     @property
     def branch(self) -> str:
@@ -502,26 +512,14 @@ class AgentMemory:
         """Where the database is."""
         return self._storage.database
 
-    @property
-    def max_value_bytes(self) -> int:
-        """The size limit of one value as JSON text in UTF-8."""
-        return self._settings.max_value_bytes
-
-    def pending(self, put: validation.CheckedPut) -> Entry:
+    def _pending(self, put: validation.CheckedPut) -> Entry:
         """Return the entry that a buffered write stands for until it is committed."""
         return self._on(None).look(versions.pending, put)
 
     def close(self) -> None:
         """Save what the session read and, for the handle that opened the database, release it. Safe to call twice."""
-        if self._is_closed():
-            return
-        try:
-            for run in self._live_runs.all() if self._owner is None else (self._session,):
-                run.end()
-        finally:
-            self._closed = True
-            if self._owner is None:
-                self._storage.close()
+        if not self._is_closed():
+            self._release()
 
     def __enter__(self) -> Self:
         return self
@@ -532,9 +530,8 @@ class AgentMemory:
         self.close()
 
     def __repr__(self) -> str:
-        return (
-            f"AgentMemory({self.agent_id!r}, {self.database!r}, namespace={self.namespace!r}, branch={self._branch!r})"
-        )
+        place = f"namespace={self._namespace!r}, branch={self._branch!r}"
+        return f"AgentMemory({self._agent_id!r}, {self.database!r}, {place})"
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -548,7 +545,7 @@ class AgentMemory:
         if routed is None and self._experiments:
             raise ExperimentContextLostError(
                 f"experiment {self._experiments[-1].name!r} is open on this handle, but this context did not inherit "
-                "it (a new thread, or another notebook cell). Use exp.memory, exp.bind(fn), or say branch="
+                "it (a new thread, or another notebook cell). Use exp.memory, exp.bind(fn), or say branch= (source=)"
             )
         return routed or self._branch
 
@@ -559,8 +556,8 @@ class AgentMemory:
         return Context(
             tx,
             namespace,
-            self.agent_id,
-            tx.agent(self.agent_id) or NOBODY,
+            self._agent_id,
+            tx.agent(self._agent_id) or NOBODY,
             branches.find_branch(tx, namespace, self._branch_name(branch)),
             runs.current(self._scope) or self._session,
             self._clock,
@@ -569,13 +566,28 @@ class AgentMemory:
             self._live_runs,
         )
 
+    def _view(self, **changed: Any) -> Self:
+        """Return a handle on the same database that differs in some attributes; it is closed with this one."""
+        view = copy(self)
+        vars(view).update(changed, _owner=self._owner or self, _closed=False)
+        return view
+
+    def _release(self) -> None:
+        try:
+            for run in self._live_runs.all() if self._owner is None else (self._session,):
+                run.end()
+        finally:
+            self._closed = True
+            if self._owner is None:
+                self._storage.close()
+
     def _is_closed(self) -> bool:
         return self._closed or (self._owner is not None and self._owner._closed)
 
     def _on(self, branch: str | None) -> Access:
         return Access(self._storage, self._context, branch)
 
-    def _find(
+    def _look_for(
         self,
         reading: Reading,
         branch: str | None,
@@ -593,16 +605,14 @@ class AgentMemory:
 
     def _new_session(self, session_id: str | None) -> Run:
         name = f"sess-{secrets.token_hex(4)}" if session_id is None else session_id
-        session = Run(validation.name("session_id", name), "", save=self._save_run)
-        self._live_runs.add(session)
-        return session
+        return Run(validation.name("session_id", name), "", save=self._save_run, live=self._live_runs)
 
     def _save_run(self, run: Run) -> None:
         runs.save(self._on("main"), run)
 
     def _open_namespace(self, namespace: str | None) -> tuple[str, int]:
         wanted = None if namespace is None else validation.name("namespace", namespace)
-        return branches.open_namespace(self._storage, wanted, self.agent_id, self._clock())
+        return branches.open_namespace(self._storage, wanted, self._agent_id, self._clock())
 
 
 def _branch_of(context: Context) -> BranchRow:

@@ -548,3 +548,4 @@ class ListPaths:
 
 
 Operation = Put | Delete | Get | Find | ListPaths
+"""What ``AgentMemory.apply`` takes several of."""

@@ -1,9 +1,12 @@
 """Transactions: writes that are buffered and committed at once."""
 
+# Made by AgentMemory, of whose inside it is a part.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from amfs.core import batches, validation
 from amfs.errors import UsageError
@@ -13,9 +16,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from types import TracebackType
 
-    from amfs.core.context import Access
     from amfs.core.validation import CheckedPut
-    from amfs.memory import AgentMemory
+    from amfs.memory import AgentMemory, EntryKey
 
 __all__ = ["MemoryTransaction"]
 
@@ -27,9 +29,8 @@ class MemoryTransaction:
     pending: its ``seq`` and ``version`` are 0 until the commit sets them.
     """
 
-    def __init__(self, memory: AgentMemory, access: Callable[[str | None], Access], message: str) -> None:
+    def __init__(self, memory: AgentMemory, message: str) -> None:
         self._memory = memory
-        self._access = access
         self._message = "" if not message else validation.name("message", message, validation.MAX_VALUE_BYTES)
         self._buffer: dict[validation.Named, tuple[CheckedPut | None, list[Entry]]] = {}
         self._open = False
@@ -50,8 +51,9 @@ class MemoryTransaction:
     ) -> Entry:
         """Buffer a write and return the pending entry; the arguments are those of ``AgentMemory.write``."""
         self._require_open()
+        max_bytes = self._memory._settings.max_value_bytes
         put = validation.put(
-            self._memory.max_value_bytes, entity_path, key, value, confidence, memory_type, pattern_refs, shared, ttl,
+            max_bytes, entity_path, key, value, confidence, memory_type, pattern_refs, shared, ttl,
             expected_version, idempotency_key,
         )  # fmt: skip
         named = validation.Named(put.path, put.key, put.shared)
@@ -76,7 +78,7 @@ class MemoryTransaction:
         for shared in (False, True):
             named = validation.entry_key(entity_path, key)._replace(shared=shared)
             if named not in self._buffer:
-                found = self._memory.read_many([named])[0]
+                found = self._memory.read_many([cast("EntryKey", named)])[0]
                 if found is not None:
                     return found
                 continue
@@ -87,7 +89,7 @@ class MemoryTransaction:
 
     def _show(self, put: CheckedPut, pending: list[Entry]) -> Entry:
         """Return a buffered write as an entry of the caller's own, to be completed on commit."""
-        pending.append(self._memory.pending(put))
+        pending.append(self._memory._pending(put))
         return pending[-1]
 
     def __enter__(self) -> Self:
@@ -107,7 +109,7 @@ class MemoryTransaction:
             return
         writes = dict(enumerate(named if put is None else put for named, (put, _) in self._buffer.items()))
         batch = batches.Batch({}, writes, len(writes))
-        results = batches.apply_resolving(self._access(self._memory.branch), batch, self._message)
+        results = batches.apply_resolving(self._memory._on(None), batch, self._message)
         for (_, pending), result in zip(self._buffer.values(), results, strict=True):
             for entry in pending if isinstance(result, Entry) else ():
                 object.__setattr__(entry, "__dict__", dict(result.model_copy(deep=True).__dict__))

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from amfs import AgentMemory
-from amfs.errors import AMFSError, StaleWriteError
+from amfs.errors import AMFSError, ContentionError, StaleWriteError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,10 +69,13 @@ def add_by_resolver(outbox: Outbox, database: Path, agent: str, times: int) -> N
 
     with AgentMemory(agent, database, on_conflict=add) as mem:
         start_together(outbox)
-        for _ in range(times):
+        done = 0
+        while done < times:
             now = mem.read("shared", "counter")
             assert now is not None
-            mem.write("shared", "counter", now.value + 1)
+            with suppress(ContentionError):
+                mem.write("shared", "counter", now.value + 1)
+                done += 1
 
 
 def judge(outbox: Outbox, database: Path, agent: str, times: int) -> int:
@@ -219,7 +222,7 @@ class Interrupted(BaseException):
     """What the signal handler of ``write_and_be_interrupted`` raises, as Ctrl-C raises KeyboardInterrupt."""
 
 
-def write_and_be_interrupted(_outbox: Outbox, database: Path, times: int, seed: int) -> int:
+def write_and_be_interrupted(outbox: Outbox, database: Path, seed: int, times: int) -> int:
     """Write on while signals interrupt at random moments; then write once more and return what was acknowledged."""
     rng, armed, acknowledged = random.Random(seed), False, 0
 
@@ -228,15 +231,17 @@ def write_and_be_interrupted(_outbox: Outbox, database: Path, times: int, seed: 
             raise Interrupted
 
     signal.signal(signal.SIGALRM, interrupt)
-    with AgentMemory("busy", database, durability="normal") as mem:
+    with AgentMemory(f"agent-{seed}", database, durability="normal") as mem:
+        start_together(outbox)
         for _ in range(times):
-            signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.00001, 0.0015))
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.00001, 0.0015), 0.003)  # again, if it came too early
             try:
                 armed = True
                 while True:
-                    mem.write("shared", f"k{acknowledged % 9}", acknowledged)
+                    mem.write("interrupted", f"{seed}.{acknowledged % 9}", acknowledged)
                     acknowledged += 1
             except Interrupted:
                 armed = False
-        mem.write("shared", "last", acknowledged)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        mem.write("interrupted", f"{seed}.last", acknowledged)
     return acknowledged

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 from amfs import AgentMemory
@@ -15,12 +19,12 @@ if TYPE_CHECKING:
     from tests.helpers_processes import Outbox
 
 
-def write_until_full(outbox: Outbox, database: Path, limits: Iterator[int] | tuple[int, ...]) -> list[Any]:
+def write_until_full(outbox: Outbox, database: Path, limits: tuple[int, ...]) -> list[tuple[int, int]]:
     """Write until a limit on the size of files stops it, twice, then lift the limit and write on."""
     import resource  # not on Windows, where these tests do not run
 
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    acknowledged: list[Any] = []
+    acknowledged: list[tuple[int, int]] = []
     codes: list[str] = []
     with AgentMemory("writer", database) as mem:
         for limit in limits:
@@ -28,17 +32,54 @@ def write_until_full(outbox: Outbox, database: Path, limits: Iterator[int] | tup
             try:
                 while True:
                     number = len(acknowledged)
-                    acknowledged.append((mem.write("svc", f"k{number}", [number, LARGE]).seq, number))
+                    acknowledged.append((mem.write("full", f"k{number}", [number, LARGE]).seq, number))
             except DatabaseFullError as error:
                 codes.append(error.code)
-            entry = mem.read("svc", "k0")
+            entry = mem.read("full", "k0")
             assert entry is not None
             assert entry.value == [0, LARGE]
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-        acknowledged.append((mem.write("svc", "after", [len(acknowledged), LARGE]).seq, len(acknowledged)))
+        acknowledged.append((mem.write("full", "after", [len(acknowledged), LARGE]).seq, len(acknowledged)))
         assert mem.verify().ok
     outbox.send(codes)
     return acknowledged
+
+
+DEVICE_SCRIPT = """
+import json, os, sys
+from pathlib import Path
+from amfs import AgentMemory
+from amfs.errors import DatabaseFullError
+
+ballast, seqs = Path(sys.argv[1]) / "ballast", []
+ballast.write_bytes(bytes(300_000))
+with AgentMemory("writer", Path(sys.argv[1]) / "memory.db") as mem:
+    try:
+        while True:
+            seqs.append(mem.write("full", f"k{len(seqs)}", "x" * 4000).seq)
+    except DatabaseFullError as error:
+        code = error.code
+    acknowledged = [entry.seq for entry in mem.list("full")] == seqs
+    ballast.unlink()
+    resumed = mem.write("full", "after", 1).version == 1
+    print(json.dumps({"code": code, "acknowledged": acknowledged, "ok": mem.verify().ok, "resumed": resumed}))
+"""
+
+
+def on_a_small_device(folder: Path) -> dict[str, Any] | None:
+    """Fill a file system of one megabyte that only a process of its own sees; None where that is not allowed."""
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        return None
+    folder.mkdir()
+    mount = 'mount -t tmpfs -o size=1m tmpfs "$1" || exit 77; exec "$2" -c "$3" "$1"'
+    rights = ["--mount"] if os.getuid() == 0 else ["--mount", "--map-root-user"]
+    command = [unshare, *rights, "sh", "-c", mount, "sh", str(folder), sys.executable, DEVICE_SCRIPT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        return None
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
 
 
 def as_nobody(_outbox: Outbox, database: Path, function: str) -> Any:

@@ -119,7 +119,9 @@ def test_the_measurement_decides_who_wins(shows: dict[int, Show]):
 def test_main_holds_the_winners_policy_and_the_others_keep_theirs(memory: AgentMemory):
     records = memory.experiments()
     best = winner(records)
-    assert [record.status for record in records] == [ExperimentStatus.FINISHED] * 3
+    assert {record.name: record.status for record in records} == {
+        record.name: ExperimentStatus.MERGED if record == best else ExperimentStatus.FINISHED for record in records
+    }
     assert len({str(record.params) for record in records}) == 3
     assert policy(memory, "main") == best.params
     for record in records:

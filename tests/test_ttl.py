@@ -86,7 +86,10 @@ def test_expiry_is_nobodys_change(open_memory, clock, options: dict[str, Any]) -
     mem = open_memory(**options)
     mem.write(P, K, 1, ttl=5)
     clock.advance(5)
-    assert mem.write(P, K, 2).version == 2
+    assert mem.write(P, K, 2, ttl=5).version == 2
+    clock.advance(5)
+    assert mem.read(P, K) is None
+    assert mem.write(P, K, 3).version == 3
 
 
 def test_an_expired_private_entry_uncovers_the_shared_one(mem: AgentMemory, clock) -> None:

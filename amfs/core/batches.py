@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -125,7 +126,7 @@ def _read(context: Context, operation: Get | Find | ListPaths) -> Any:
 
 
 def _find(context: Context, operation: Find) -> list[Entry]:
-    stop = None if operation.limit is None else operation.offset + operation.limit
+    stop = _stop(operation)
     limit = -1 if stop is None or operation.filter is not None else stop
     which = ListFilter(context.agent_id, operation.entity_path, True, None, context.time(), -1, limit)
     rows = context.tx.newest(context.branch, which)
@@ -143,11 +144,17 @@ def _list_paths(context: Context, operation: ListPaths) -> list[PathInfo]:
         if _fits(segments[: len(prefix)], prefix) and _fits(segments[len(segments) - len(suffix) :], suffix):
             shown = segments[: operation.max_depth]
             counts[shown] = counts.get(shown, 0) + entries
-    stop = None if operation.limit is None else operation.offset + operation.limit
+    stop = _stop(operation)
     return [
         PathInfo(entity_path="/".join(segments), entries=counts[segments])
         for segments in sorted(counts)[operation.offset : stop]
     ]
+
+
+def _stop(operation: Find | ListPaths) -> int | None:
+    """Return where the window ends; one that is larger than any result has no end."""
+    stop = None if operation.limit is None else operation.offset + operation.limit
+    return None if stop is None or stop > sys.maxsize // 2 else stop
 
 
 def _fits(segments: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -173,5 +180,5 @@ def _check_read(operation: Get | Find | ListPaths) -> None:
 
 def _check_window(limit: int | None, offset: int) -> None:
     if limit is not None:
-        validation.whole("limit", limit)
-    validation.whole("offset", offset)
+        validation.count("limit", limit)
+    validation.count("offset", offset)

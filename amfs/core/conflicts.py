@@ -9,22 +9,28 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 from amfs.core.context import Access, Context, Resolver, Sighting, WriteContext
 from amfs.core.fields import equal
 from amfs.core.validation import CheckedPut, json_text
 from amfs.errors import ContentionError, StaleWriteError
+from amfs.storage.base import Slot
 
 if TYPE_CHECKING:
     from amfs.models import Entry
-    from amfs.storage.base import Slot, VersionRow
+    from amfs.storage.base import VersionRow
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 ATTEMPTS = 10
 """How many races a compare-and-set may lose before it gives up."""
+
+
+_asking: ContextVar[frozenset[tuple[int, int, Slot]]] = ContextVar("amfs_asking", default=frozenset())
+"""The entries whose resolver is being asked: what it writes to them itself is no conflict."""
 
 
 class Settlement(NamedTuple):
@@ -42,7 +48,6 @@ class Moved(Exception):  # noqa: N818 - it is caught here, and never an error to
         context: Context,
         slot: Slot,
         put: CheckedPut,
-        row: VersionRow | None,
         existing: Entry | None,
         incoming: Entry,
         base: Entry | None,
@@ -54,14 +59,7 @@ class Moved(Exception):  # noqa: N818 - it is caught here, and never an error to
         self.incoming = incoming
         self.base = base
         self.settings = context.settings
-        self._context = context
-        self._row = row
-
-    def remember(self) -> None:
-        """Note that the handle has seen the entry as it is."""
-        context = self._context
-        seen = Sighting(0, 0) if self._row is None else Sighting(self._row.seq, self._row.value_seq)
-        context.seen[context.branch.id, self.slot] = seen
+        self.place = (id(context.seen), context.branch.id, slot)
 
 
 def resolving(
@@ -69,6 +67,7 @@ def resolving(
 ) -> T:
     """Run an operation that writes; where it meets a conflict and there is a resolver, ask it and try again."""
     settled: dict[Slot, Settlement] = {}
+    bases: dict[Slot, Entry | None] = {}  # what the value was made from stays the same, however often is asked
     for attempt in range(ATTEMPTS + 1):
         try:
             if not settled:
@@ -77,9 +76,8 @@ def resolving(
         except Moved as moved:
             if attempt == ATTEMPTS:
                 break
-            # The resolver is shown the entry, so the handle has seen it: what the resolver writes is no conflict.
-            moved.remember()
-            settled[moved.slot] = Settlement(moved.existing.seq if moved.existing else 0, _resolve(moved))
+            base = bases.setdefault(moved.slot, moved.base)
+            settled[moved.slot] = Settlement(moved.existing.seq if moved.existing else 0, _resolve(moved, base))
     raise ContentionError(f"the entry moved {ATTEMPTS} times while a resolver was asked; try again later")
 
 
@@ -102,7 +100,7 @@ def sight(context: Context, slot: Slot, row: VersionRow | None) -> None:
 def has_moved(context: Context, slot: Slot, row: VersionRow | None) -> bool:
     """Return whether an entry's value is another than this handle last saw. What was never seen has not moved."""
     seen = context.seen.get((context.branch.id, slot)) if context.settings.tracks else None
-    if seen is None:
+    if seen is None or (id(context.seen), context.branch.id, slot) in _asking.get():
         return False
     value_seq = 0 if row is None else row.value_seq
     if seen.value_seq == value_seq:
@@ -121,10 +119,15 @@ def stale(slot: Slot, expected: int, actual: int, why: str) -> StaleWriteError:
     )
 
 
-def _resolve(moved: Moved) -> CheckedPut:
+def _resolve(moved: Moved, base: Entry | None) -> CheckedPut:
     resolver = cast("Resolver", moved.settings.on_conflict)
     arguments: tuple[Any, ...] = (moved.existing, moved.incoming, moved.put.value)
-    value = resolver(*arguments, moved.base) if _takes_base(resolver) else resolver(*arguments)
+    outer = _asking.get()
+    _asking.set(outer | {moved.place})
+    try:
+        value = resolver(*arguments, base) if _takes_base(resolver) else resolver(*arguments)
+    finally:
+        _asking.set(outer)
     text = json_text(value, moved.settings.max_value_bytes, "the value that on_conflict returned")
     return moved.put._replace(value=value, text=text)
 

@@ -25,7 +25,7 @@ OutcomePolicy = Callable[[Evidence, OutcomeType, float], Evidence]
 """Takes the evidence of a value, an outcome type and the causal confidence; returns the evidence afterwards."""
 
 Resolver = Callable[..., Any]
-"""``(existing, incoming, value) -> value``, or with the base last seen as a fourth argument."""
+"""Takes ``(existing, incoming, value)``, or also the base last seen, and returns the value to write."""
 
 Seen = dict[tuple[int, Slot], "Sighting"]
 """What a handle last saw of a slot on a branch."""

@@ -108,20 +108,19 @@ def merge_base(tx: Reader, one: View, other: View, agent: int | None) -> View:
 def _reach(tx: Reader, view: View, agent: int | None) -> dict[int, int]:
     """Return how much of every branch a view contains, as the highest seq of each."""
     reached: dict[int, int] = {}
-    open_ends = [view]
-    while open_ends:
-        branch, seq = open_ends.pop()
-        if reached.get(branch, -1) >= seq:
-            continue
-        reached[branch] = seq
-        row = tx.branch_by_id(branch)
-        if row.parent is not None:
-            open_ends.append(View(row.parent, min(row.fork_seq, seq)))
-        newest: dict[int, int] = {}
-        for edge in tx.merge_edges([branch]):
-            if edge.seq <= seq and agent in (None, edge.agent):
-                newest[edge.source] = edge.source_seq  # edges come oldest first, and later ones contain earlier ones
-        open_ends.extend(View(source, source_seq) for source, source_seq in newest.items())
+    wave = [view]
+    while wave:
+        for branch, seq in wave:
+            reached[branch] = max(seq, reached.get(branch, -1))
+        ends = {branch: reached[branch] for branch, _ in wave}
+        # Edges come oldest first; of those from one source the last contains the others.
+        newest: dict[tuple[int, int], View] = {}
+        for edge in tx.merge_edges(list(ends)):
+            if edge.seq <= ends[edge.target] and agent in (None, edge.agent):
+                newest[edge.target, edge.source] = View(edge.source, edge.source_seq)
+        rows = (tx.branch_by_id(branch) for branch in ends)
+        parents = [View(row.parent, min(row.fork_seq, ends[row.id])) for row in rows if row.parent is not None]
+        wave = [end for end in (*parents, *newest.values()) if end.seq > reached.get(end.branch, -1)]
     return reached
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from amfs.storage.base import BranchRow
 
 MergeResolver = Callable[[Any, Any, Any], Any]
-"""``(base, source, target) -> value``: three values (None where absent); ``KEEP_CONFLICT`` leaves the conflict."""
+"""Takes the values of base, source and target (None where absent) and returns one, or ``KEEP_CONFLICT``."""
 
 _MERGED = EVENT_CODE[EventType.BRANCH_MERGED]
 
@@ -192,7 +192,7 @@ def _decide(
     if conflict is None:
         _accept(delta, _write(context, delta), plan)
     elif wanted.strategy is MergeStrategy.SOURCE_WINS:
-        _accept(delta, _take(delta), plan)
+        _accept(delta, _take(delta, context.agent_id), plan)
     elif wanted.strategy is MergeStrategy.TARGET_WINS:
         plan.skipped.append(delta)
     elif wanted.resolver is None:
@@ -224,7 +224,7 @@ def _write(context: Context, delta: Delta) -> _Write | None:
     if not delta.source_changed_value:
         return None if delta.target_changed_value else _add_evidence(delta)
     if not delta.target_changed_value:
-        return _take(delta)
+        return _take(delta, context.agent_id)
     if diff.same_value(delta.source, delta.target):
         return _add_evidence(delta)
     merged = delta.merge().value
@@ -233,11 +233,11 @@ def _write(context: Context, delta: Delta) -> _Write | None:
     return _combined(context, delta, validation.json_text(merged, context.settings.max_value_bytes))
 
 
-def _take(delta: Delta) -> _Write | None:
+def _take(delta: Delta, merger: int) -> _Write | None:
     """Take the source's state over: its value and all that belongs to it, or its deletion."""
     source, target = delta.source, delta.target
     if source is None:
-        return None if target is None else _Write(_tombstone(delta, target), None)
+        return None if target is None else _Write(_tombstone(delta, target, merger), None)
     born = source.born if target is None else target.born
     return _Write(source._replace(version=_number(delta), born=born), source.seq)
 
@@ -292,12 +292,12 @@ def _combined(context: Context, delta: Delta, text: str) -> _Write:
     return _Write(row, None if delta.source is None else delta.source.seq)
 
 
-def _tombstone(delta: Delta, target: VersionRow) -> VersionRow:
-    """Return the target's entry deleted, by whoever deleted it on the source."""
+def _tombstone(delta: Delta, target: VersionRow, merger: int) -> VersionRow:
+    """Return the target's entry deleted, by whoever deleted it on the source; by the merger, if nobody did there."""
     gone = delta.source_newest
     return target._replace(
         version=target.version + 1, live=0, value=None, value_seq=0, good=0.0, bad=0.0, outcomes=0, expires=None,
-        refs=None, author=target.author if gone is None else gone.author,
+        refs=None, author=merger if gone is None else gone.author,
     )  # fmt: skip
 
 

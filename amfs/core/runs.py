@@ -58,6 +58,7 @@ class Run:
         run_id: str,
         *,
         save: Callable[[Run], None],
+        live: LiveRuns,
         thread_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         scope: Scope = ("", ""),
@@ -72,6 +73,8 @@ class Run:
         self._recorded = False
         self._scope = scope
         self._save = save
+        self._live = live
+        live.add(self)
         self._outer: list[Mapping[Scope, Run]] = []
 
     def __repr__(self) -> str:
@@ -79,6 +82,8 @@ class Run:
 
     def note(self, entry: Entry, agent: str) -> bool:
         """Add a version to the read set and say whether it is the first sight of another agent's."""
+        if not self.unsaved:
+            self._live.hold(self)
         self.unsaved[entry.seq] = self.unsaved.get(entry.seq, 0) + 1
         if entry.agent_id == agent:
             return False
@@ -103,6 +108,8 @@ class Run:
         """Note that the run is stored, with these reads."""
         self._recorded = True
         self.saved(reads)
+        if not self.unsaved and not self.pending:
+            self._live.let_go(self)
 
     def row(self, tx: Transaction, namespace: int) -> int:
         """Return the id under which the run is stored."""
@@ -173,16 +180,25 @@ class Run:
 
 
 class LiveRuns:
-    """The runs made through a handle that are still in use somewhere."""
+    """The runs made through a handle that are still in use somewhere, or have reads to save."""
 
     def __init__(self) -> None:
         self._runs: WeakSet[Run] = WeakSet()
+        self._held: set[Run] = set()
         self._lock = threading.Lock()
 
     def add(self, run: Run) -> None:
         """Remember a run for as long as somebody holds it."""
         with self._lock:
             self._runs.add(run)
+
+    def hold(self, run: Run) -> None:
+        """Keep a run that has something to save, even if nobody else does."""
+        self._held.add(run)
+
+    def let_go(self, run: Run) -> None:
+        """Keep a run no longer than others do."""
+        self._held.discard(run)
 
     def all(self) -> list[Run]:
         """Return the runs."""

@@ -105,7 +105,7 @@ def query(
     messages: bool,
 ) -> Page[Event]:
     """Return a page of events, newest first."""
-    count = validation.whole("limit", limit, 1)
+    count = validation.count("limit", limit, 1)
     agent: int | None = context.agent_id
     if agent_id is not None and agent_id != EVERYONE:
         agent = context.tx.agent(validation.name("agent_id", agent_id)) or NOBODY
@@ -140,7 +140,7 @@ def resolve(context: Context, what: str, moment: object) -> int | None:
         return context.tx.seq_at(microseconds(point))
     last = context.tx.last_seq()
     if point > last:
-        raise InvalidInputError(f"{what}={point} is yet to come: the newest seq is {last}")
+        raise InvalidInputError(f"{what}={validation.shown(moment)} is yet to come: the newest seq is {last}")
     return point
 
 

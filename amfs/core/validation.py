@@ -183,13 +183,20 @@ def fraction(what: str, value: object) -> float:
 def whole(what: str, value: object, least: int = 0) -> int:
     """Return a whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _LARGEST:
-        raise InvalidInputError(f"{what} must be a whole number of at least {least}, not {shown(value)}")
+        raise InvalidInputError(f"{what} must be a whole number from {least} to {_LARGEST}, not {shown(value)}")
     return int(value)
 
 
 def limit(value: object) -> int:
     """Return a limit as SQL takes it: -1 for none."""
-    return -1 if value is None else whole("limit", value, 1)
+    return -1 if value is None else count("limit", value, 1)
+
+
+def count(what: str, value: object, least: int = 0) -> int:
+    """Return a whole number of at least ``least``; a huge one, such as sys.maxsize, counts as "all"."""
+    if isinstance(value, int) and _LARGEST < value <= _INT_MAX:
+        return _LARGEST
+    return whole(what, value, least)
 
 
 def cursor(text: object) -> int | None:
@@ -233,7 +240,7 @@ def json_text(value: object, max_bytes: int = MAX_VALUE_BYTES, what: str = "valu
         text = _encode(value)
         size = len(text) if text.isascii() else len(text.encode())
     except _Refused as refused:
-        where = "".join(f"[{step!r}]" for step in reversed(refused.steps[-8:]))
+        where = "".join(f"[{shown(step)}]" for step in reversed(refused.steps[-8:]))
         raise InvalidValueError(f"{what}{where} {refused.reason}") from None
     except UnicodeEncodeError:
         raise InvalidValueError(f"{what} contains a lone surrogate, which is not a character") from None

@@ -14,7 +14,7 @@ from amfs.core import conflicts, fields, timeline, validation
 from amfs.core.context import Context, Sighting, WriteContext, instant
 from amfs.core.evidence import posterior
 from amfs.core.validation import Named
-from amfs.errors import AmbiguousKeyError, CorruptDatabaseError, EntryNotFoundError, IdempotencyError
+from amfs.errors import AmbiguousKeyError, EntryNotFoundError, IdempotencyError
 from amfs.models import Change, ConflictPolicy, DiffType, Entry, EventType, MemoryType, Page
 from amfs.storage.base import (
     EVENT_CODE,
@@ -102,9 +102,10 @@ def _settle(
     settled = None if context.settled is None else context.settled.get(slot)
     if settled is not None and settled.seq == (0 if current is None else current.seq):
         return settled.put
-    # An entry that expired has not moved: nobody wrote it.
+    # An entry that expired has not moved, whether it was last seen there or gone: nobody wrote it.
     held = newest if newest is not None and newest.live else None
-    if settled is None and not conflicts.has_moved(context, slot, held):
+    unmoved = any(not conflicts.has_moved(context, slot, row) for row in (current, held))
+    if settled is None and unmoved:
         return put
     seen = context.seen.get((context.branch.id, slot), Sighting(0, 0))
     before = context.tx.version(seen.seq) if seen.seq else None
@@ -114,7 +115,7 @@ def _settle(
     existing = None if current is None else entry(context, current, slot)
     incoming = entry(context, _next_version(context, 0, put, newest, current), slot)
     base = None if before is None else entry(context, before, slot)
-    raise conflicts.Moved(context, slot, put, current, existing, incoming, base)
+    raise conflicts.Moved(context, slot, put, existing, incoming, base)
 
 
 def _next_version(
@@ -213,7 +214,7 @@ def _visible_now(context: Context, row: VersionRow | None, upto: int) -> Version
 
 def read(context: Context, path: object, key: object, at: object, min_confidence: object) -> Entry | None:
     """Return what an agent reads under a path and key."""
-    least = validation.fraction("min_confidence", min_confidence) if min_confidence else 0.0
+    least = 0.0 if min_confidence == 0.0 else validation.fraction("min_confidence", min_confidence)
     upto = NOW if at is None else view_at(context, at)
     row, slot = find(context, validation.entry_key(path, key), upto)
     if at is None and context.settings.tracks:
@@ -398,7 +399,7 @@ def entry(context: Context, row: VersionRow, slot: Slot, *, superseded: bool = F
     values: dict[str, Any] = {
         "entity_path": slot.path,
         "key": slot.key,
-        "value": _value(row),
+        "value": None if row.value is None else _decode(row.value)[0],
         "version": row.version,
         "seq": row.seq,
         "confidence": row.confidence,
@@ -423,13 +424,6 @@ def entry(context: Context, row: VersionRow, slot: Slot, *, superseded: bool = F
     _set(made, "__pydantic_extra__", None)
     _set(made, "__pydantic_private__", None)
     return made
-
-
-def _value(row: VersionRow) -> Any:
-    try:
-        return None if row.value is None else _decode(row.value)[0]
-    except json.JSONDecodeError as error:
-        raise CorruptDatabaseError(f"the value of version {row.seq} is damaged: restore a backup") from error
 
 
 def entries_of(context: Context, rows: Sequence[VersionRow]) -> list[Entry]:

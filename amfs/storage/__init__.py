@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from amfs.errors import InvalidInputError, NotSupportedError
 from amfs.models import Durability
 from amfs.storage.base import Storage
 from amfs.storage.sqlite import MEMORY, SQLiteStorage
@@ -22,9 +23,9 @@ def open_storage(database: str | os.PathLike[str] | None, durability: Durability
     """
     if database is None:
         database = os.environ.get("AMFS_DATABASE") or _DEFAULT
+    if not isinstance(database, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+        raise InvalidInputError(f"database must be a path, a file: URI or ':memory:', not {type(database).__name__}")
     text = os.fspath(database)
     if text.startswith(("postgresql:", "postgres:")):
-        from amfs.errors import NotSupportedError  # a branch for an error only
-
         raise NotSupportedError("PostgreSQL is not supported by this version; pass the path of a file")
     return SQLiteStorage(MEMORY if text == MEMORY else text, durability)

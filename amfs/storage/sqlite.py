@@ -7,6 +7,7 @@ connection behind a lock.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
@@ -60,11 +61,12 @@ _ERRORS: dict[int, tuple[type[DatabaseError], str]] = {
 }
 
 
-def translate(error: sqlite3.Error, database: str) -> DatabaseError:
-    """Return SQLite's error as ours, by its code and never by its text."""
+def translate(error: sqlite3.Error | json.JSONDecodeError, database: str) -> DatabaseError:
+    """Return SQLite's error as ours, by its code and never by its text; JSON that cannot be read back is damage too."""
     code = getattr(error, "sqlite_errorcode", None)
     kind, what = _ERRORS.get((code or 0) & 0xFF, (DatabaseError, f"failed: {error}"))
-    if code is None and isinstance(error, sqlite3.OperationalError):  # Python's own: text that is no UTF-8
+    # Python's own errors, of text that is no UTF-8 or no JSON, have no code.
+    if code is None and isinstance(error, sqlite3.OperationalError | json.JSONDecodeError):
         kind, what = _ERRORS[sqlite3.SQLITE_CORRUPT]
     return kind(f"database {database!r} {what}")
 
@@ -330,7 +332,7 @@ class SQLiteReading:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._storage.give_back(self._tables)
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, sqlite3.Error | json.JSONDecodeError):
             raise translate(error, self._storage.database) from error
 
 
@@ -391,7 +393,7 @@ class SQLiteWriting:
             error = failed
         finally:
             self._end()
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, sqlite3.Error | json.JSONDecodeError):
             raise translate(error, self._storage.database) from error
 
     def __del__(self) -> None:

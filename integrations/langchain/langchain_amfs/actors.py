@@ -91,7 +91,7 @@ class Actors:
                 stack.callback(actor.close)
 
     def close(self) -> None:
-        """Close all actors but the store's own handle, which belongs to whoever made it."""
+        """Close all actors but the store's own handle, which belongs to whoever made it; end their writer thread."""
         with self._lock:
             actors = list(self._actors.values())
             self._actors.clear()
@@ -99,11 +99,11 @@ class Actors:
         with ExitStack() as stack:
             for actor in actors:
                 stack.callback(actor.close)
+            stack.callback(self._own.amemory.stop)
 
     async def aclose(self) -> None:
-        """Close all actors without a wait on the event loop, and end the thread that wrote for them."""
+        """Close all actors without a wait on the event loop."""
         await asyncio.to_thread(self.close)
-        await self._own.amemory.close()
 
     def _actor(self, caller: Caller) -> Actor:
         run_id = self._run_id(caller)

@@ -1,0 +1,249 @@
+"""What calls cost, in numbers that no machine changes: query plans, statements, and instructions of SQLite's machine.
+
+What a call costs must follow from what it returns or changes, not from how much memory there is.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from amfs import AgentMemory
+from amfs.models import Delete, Get, Put
+from amfs.storage import queries
+from tests.helpers_statements import Cost, metering
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+SMALL, LARGE = 100, 5000
+CHANGES = 10
+
+STATEMENTS = {
+    name: statement
+    for name, statement in vars(queries).items()
+    if name.isupper() and not name.startswith("_") and isinstance(statement, str)
+}
+
+FULL_SCANS = {
+    "LAST": "the last row of the log, by LIMIT 1 from its end",
+    "COUNT_EVENTS": "stats() counts all there is",
+    "COUNT_AGENTS": "stats() counts all there is",
+}
+"""Statements that may walk a whole table, and why."""
+
+_SMALL_SOURCES = re.compile(r"SCAN (j|json_each|q|r|pragma_\w+|CONSTANT ROW|\(subquery-\d+\))(?= |$)")
+"""What is not a table: parameters, ranges, and results of a subquery."""
+
+
+# --- plans -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    """A plain connection to a migrated database."""
+    database = tmp_path_factory.mktemp("schema") / "memory.db"
+    AgentMemory("ada", database).close()
+    connection = sqlite3.connect(database)
+    yield connection
+    connection.close()
+
+
+def plan(connection: sqlite3.Connection, statement: str) -> list[str]:
+    """Return the lines of a statement's query plan; an error if it is no valid SQL for this schema."""
+    numbered = [int(number) for number in re.findall(r"\?(\d+)", statement)]
+    parameters = (None,) * max([statement.count("?") if not numbered else 0, *numbered])
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_no_statement_walks_a_whole_table(name: str, schema: sqlite3.Connection) -> None:
+    scans = [line for line in plan(schema, STATEMENTS[name]) if "SCAN" in line and not _SMALL_SOURCES.match(line)]
+    assert bool(scans) == (name in FULL_SCANS), scans
+
+
+@pytest.mark.parametrize("check", queries.PROBLEMS)
+def test_every_invariant_is_valid_sql_and_holds_in_a_new_database(check: str, schema: sqlite3.Connection) -> None:
+    assert plan(schema, queries.PROBLEMS[check])
+    assert schema.execute(queries.PROBLEMS[check]).fetchall() == []
+
+
+def test_all_statements_were_seen() -> None:
+    assert len(STATEMENTS) > 60
+    assert FULL_SCANS.keys() <= STATEMENTS.keys()
+
+
+# --- statements and steps --------------------------------------------------------------------------------------------
+
+
+class Fixture:
+    """A database of some size, with two handles that have used it, so that names are known."""
+
+    def __init__(self, database: Path, entries: int, depth: int = 1) -> None:
+        with metering() as self.meter:
+            self.mem = AgentMemory("ada", database, durability="normal")
+            self.other = self.mem.as_agent("ben")
+            for round_ in range(2):
+                with self.mem.transaction() as tx:
+                    for number in range(entries):
+                        tx.write(f"svc-{number // 50}", f"k{number % 50}", {"n": number, "round": round_})
+            self.other.write("theirs", "key", 1)
+            self.deep = "main"
+            for level in range(depth):
+                self.mem.create_branch(f"level-{level}", source=self.deep)
+                self.deep = f"level-{level}"
+                self.mem.write("deep", f"k{level}", level, branch=self.deep)
+            self.mem.create_branch("side")
+            for number in range(CHANGES):
+                self.mem.write("svc-0", f"k{number}", {"n": -1, "round": 1}, branch="side")
+        self._numbers = count()
+
+    @property
+    def number(self) -> int:
+        """A number that was not used before."""
+        return next(self._numbers)
+
+    def cost(self, call: Callable[[Fixture], object]) -> Cost:
+        """Return what a call does when it is made for the second time in a run, so that all names are known."""
+        with self.mem.run():
+            call(self)
+            return self.meter.cost(lambda: call(self))
+
+
+@pytest.fixture(scope="module")
+def fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Fixture]]:
+    """A small and a large database, and one with a deep branch."""
+    folder = tmp_path_factory.mktemp("sizes")
+    made = {
+        "small": Fixture(folder / "small.db", SMALL),
+        "large": Fixture(folder / "large.db", LARGE),
+        "deep": Fixture(folder / "deep.db", SMALL, depth=20),
+    }
+    yield made
+    for one in made.values():
+        one.mem.close()
+
+
+BUDGETS: dict[str, tuple[int, Callable[[Fixture], Any]]] = {
+    "read": (1, lambda f: f.mem.read("svc-0", "k3")),
+    "read of another agent's entry, again": (1, lambda f: f.mem.read("theirs", "key")),
+    "read of a missing entry": (2, lambda f: f.mem.read("svc-0", "missing")),
+    "read on a branch": (3, lambda f: f.mem.read("svc-0", "k3", branch=f.deep)),
+    "read on a branch of its own": (3, lambda f: f.mem.read("deep", "k0", branch=f.deep)),
+    "read of the past": (3, lambda f: f.mem.read("svc-0", "k3", at=150)),
+    "read_many": (8, lambda f: f.mem.read_many([("svc-0", f"k{n}") for n in range(5)])),
+    "list of a path": (5, lambda f: f.mem.list("svc-0")),
+    "list of a path on a branch": (5, lambda f: f.mem.list("svc-0", branch=f.deep)),
+    "a page of everything": (5, lambda f: f.mem.list(limit=5)),
+    "history": (5, lambda f: f.mem.history("svc-0", "k20")),
+    "timeline": (5, lambda f: f.mem.timeline(limit=5)),
+    "timeline of a rare type": (5, lambda f: f.mem.timeline(limit=5, event_type="outcome")),
+    "timeline of a branch": (5, lambda f: f.mem.timeline(limit=5, branch="main")),
+    "timeline of everyone": (5, lambda f: f.mem.timeline(limit=5, agent_id="*")),
+    "write": (7, lambda f: f.mem.write("svc-0", "k30", f.number)),
+    "write of a new key": (11, lambda f: f.mem.write("svc-0", f"new {f.number}", 1)),
+    "write on a branch": (7, lambda f: f.mem.write("svc-0", "k30", f.number, branch=f.deep)),
+    "create_branch": (10, lambda f: f.mem.create_branch(f"branch {f.number}")),
+    "create_branch from a deep one": (10, lambda f: f.mem.create_branch(f"branch {f.number}", source=f.deep)),
+    "record_context": (7, lambda f: f.mem.record_context("ticket", "text")),
+}
+
+
+@pytest.mark.parametrize("call", BUDGETS)
+def test_a_call_keeps_to_its_budget_of_statements(call: str, fixtures: dict[str, Fixture]) -> None:
+    budget, made = BUDGETS[call]
+    costs = {name: one.cost(made) for name, one in fixtures.items()}
+    assert {len(cost.statements) for cost in costs.values()} == {len(costs["small"].statements)}, costs
+    assert len(costs["small"].statements) <= budget, costs["small"].statements
+
+
+GROWING = {
+    "diff": lambda f: f.mem.diff_branch("side"),
+    "dry run": lambda f: f.mem.merge_branch("side", strategy="source_wins", dry_run=True),
+    "batch": lambda f: f.mem.apply(
+        [Put(entity_path="svc-0", key=f"k{n}", value=f.number) for n in range(20, 30)]
+        + [Delete(entity_path="svc-0", key="k31"), Get(entity_path="svc-0", key="k32")]
+    ),
+    "outcome": lambda f: f.mem.commit_outcome(f"o{f.number}", "success", [("svc-0", "k40"), ("svc-1", "k41")]),
+    "outcome of a read set": lambda f: (
+        f.mem.read_many([("svc-0", "k42"), ("svc-1", "k43")]),
+        f.mem.commit_outcome(f"o{f.number}", "success"),
+    ),
+    "merge": lambda f: (
+        f.mem.create_branch(name := f"merged {f.number}"),
+        [f.mem.write("svc-1", f"k{n}", f.number, branch=name) for n in range(CHANGES)],
+        f.mem.merge_branch(name),
+        f.mem.merge_branch(name),
+    ),
+}
+
+
+@pytest.mark.parametrize("call", [*BUDGETS, *GROWING])
+def test_what_a_call_costs_does_not_grow_with_the_memory(call: str, fixtures: dict[str, Fixture]) -> None:
+    made = BUDGETS[call][1] if call in BUDGETS else GROWING[call]
+    small, large = fixtures["small"].cost(made), fixtures["large"].cost(made)
+    assert len(small.statements) == len(large.statements)
+    assert large.steps <= small.steps * 1.25 + 50, (small.steps, large.steps)
+
+
+def test_a_merge_executes_a_few_statements_per_change(fixtures: dict[str, Fixture]) -> None:
+    few, many = (
+        fixtures["small"].cost(
+            lambda f, changes=changes: (
+                f.mem.create_branch(name := f"branch {f.number}"),
+                f.mem.apply(
+                    [Put(entity_path="svc-1", key=f"k{n}", value=f.number) for n in range(changes)], branch=name
+                ),
+                f.mem.merge_branch(name),
+            )
+        )
+        for changes in (5, 25)
+    )
+    assert len(many.statements) - len(few.statements) <= 20 * 2 * 5
+
+
+def test_reading_costs_little_more_the_deeper_the_branch(fixtures: dict[str, Fixture]) -> None:
+    for path, key in (("svc-0", "k3"), ("deep", "k0")):
+        shallow, deep = (
+            fixtures[name].cost(lambda f, path=path, key=key: f.mem.read(path, key, branch=f.deep))
+            for name in ("small", "deep")
+        )
+        assert len(shallow.statements) == len(deep.statements)
+        assert deep.steps - shallow.steps <= 19 * 15, "steps per level of the lineage"
+
+
+def test_history_costs_no_more_for_many_versions_elsewhere(fixtures: dict[str, Fixture]) -> None:
+    small = fixtures["small"]
+    before = small.cost(lambda f: f.mem.read("svc-1", "k9"))
+    for number in range(200):
+        small.mem.write("svc-1", "k9", number)
+    after = small.cost(lambda f: f.mem.read("svc-1", "k9"))
+    assert (len(after.statements), after.steps) == (len(before.statements), before.steps)
+    branch_before = small.cost(lambda f: f.mem.read("svc-1", "k9", branch="side"))
+    for number in range(200):
+        small.mem.write("svc-1", "k9", number)
+    branch_after = small.cost(lambda f: f.mem.read("svc-1", "k9", branch="side"))
+    assert branch_after.steps == branch_before.steps
+
+
+def test_a_first_cross_agent_read_is_one_transaction(fixtures: dict[str, Fixture]) -> None:
+    one = fixtures["small"]
+    one.other.write("theirs", "key", one.number)
+    cost = one.meter.cost(lambda: one.mem.read("theirs", "key"))
+    assert cost.statements.count("BEGIN IMMEDIATE") == cost.statements.count("COMMIT") == 1
+    assert len(cost.statements) <= 7
+    assert len(one.meter.cost(lambda: one.mem.read("theirs", "key")).statements) == 1
+
+
+def test_a_meter_counts(tmp_path: Path) -> None:
+    with metering() as meter:
+        connection = sqlite3.connect(tmp_path / "x.db")
+    cost = meter.cost(lambda: connection.execute("SELECT 1").fetchall())
+    assert cost.statements == ["SELECT 1"]
+    assert cost.steps > 0
+    connection.close()
