@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.helpers_contention", "tests.helpers_crash", "tests.helpers_limits"])
+_HELPERS = ["tests.helpers_contention", "tests.helpers_crash", "tests.helpers_limits"]
+_CONTEXT.set_forkserver_preload(["pytest", "sqlite_utils", *_HELPERS])  # what every child would have to import
 
 _PATIENCE = 60.0
 """Seconds after which a child that sends nothing counts as hanging."""

@@ -256,11 +256,19 @@ def everything(mem: AgentMemory) -> list[Any]:
     return seen
 
 
+def verifies(mem: AgentMemory) -> bool:
+    """Return whether nothing is found to be wrong; damage may be so bad that it cannot be described."""
+    try:
+        return mem.verify().ok
+    except CorruptDatabaseError:
+        return False
+
+
 def is_noticed(database: Path, whole: list[Any]) -> bool:
     """Return whether damage is reported; what is read in spite of it must be right, or a typed error."""
     try:
         with AgentMemory("ada", database) as mem:
-            noticed = not mem.verify().ok
+            noticed = not verifies(mem)
             try:
                 return noticed or everything(mem) == whole
             except DatabaseError:
@@ -297,9 +305,9 @@ def test_damage_inside_a_value_is_a_typed_error(garbage: bytes, database: Path) 
     database.write_bytes(content[:position] + garbage + content[position + len(garbage) :])
     with AgentMemory("ada", database) as mem:
         for damaged in (lambda: mem.read("svc", "d"), lambda: everything(mem)):
-            with pytest.raises(CorruptDatabaseError, match=r"memory\.db"):
+            with pytest.raises(CorruptDatabaseError, match="damaged"):
                 damaged()
-        assert not mem.verify().ok
+        assert not verifies(mem)
         assert mem.write("svc", "beside it", "anew").version == 1
 
 

@@ -6,10 +6,12 @@ the invariants hold; writing goes on and the lock is free.
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and for
 
 ROUNDS = 110
 SMALLEST_TRANSACTION = 3
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """An empty folder, in memory where there is such a place: a killed process loses no file, wherever that is."""
+    memory = Path("/dev/shm")  # noqa: S108 - the folder inside has a name of its own
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
+        yield Path(name)
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +90,10 @@ def killed(database: Path, operation: str, kill_at: int | None) -> list[Any]:
 
 @pytest.mark.parametrize("operation", children.OPERATIONS)
 def test_an_operation_killed_at_any_statement_is_done_or_was_never_begun(
-    operation: str, base: Path, tmp_path: Path
+    operation: str, base: Path, folder: Path
 ) -> None:
     def copy(name: str) -> Path:
-        return Path(shutil.copy(base, tmp_path / f"{name}.db"))
+        return Path(shutil.copy(base, folder / f"{name}.db"))
 
     before = state(copy("before"))
     with Child(children.perform, copy("statements"), operation, -1) as child:
@@ -97,15 +107,15 @@ def test_an_operation_killed_at_any_statement_is_done_or_was_never_begun(
     with Child(children.perform, copy("undisturbed"), operation, -1) as child:
         child.receive()
         assert child.exit_code == 0
-    assert state(tmp_path / "undisturbed.db") == after
+    assert state(folder / "undisturbed.db") == after
 
 
-def test_a_creation_killed_at_any_statement_can_be_completed(tmp_path: Path) -> None:
-    with Child(children.create, tmp_path / "whole.db", -1) as child:
+def test_a_creation_killed_at_any_statement_can_be_completed(folder: Path) -> None:
+    with Child(children.create, folder / "whole.db", -1) as child:
         statements = child.result()
     assert statements > 20
     for number in range(statements):
-        database = tmp_path / f"{number}.db"
+        database = folder / f"{number}.db"
         with Child(children.create, database, number) as child:
             assert child.exit_code == -signal.SIGKILL
         assert is_usable(database)
@@ -142,9 +152,9 @@ def databases(folder: Path, rounds: int, each: int) -> Iterator[tuple[Path, dict
         yield from [(database, acknowledged)] * min(each, rounds - number)
 
 
-def test_acknowledged_writes_survive_a_hundred_kills_of_their_writer(tmp_path: Path) -> None:
-    rng, hits, phase = random.Random(20), 0, tmp_path / "phase"
-    for number, (database, acknowledged) in enumerate(databases(tmp_path, ROUNDS * 2, 22)):
+def test_acknowledged_writes_survive_a_hundred_kills_of_their_writer(folder: Path) -> None:
+    rng, hits, phase = random.Random(20), 0, folder / "phase"
+    for number, (database, acknowledged) in enumerate(databases(folder, ROUNDS * 2, 22)):
         phase.write_bytes(b"\0")
         with Child(children.write_until_killed, database, ("full", "normal")[number % 2], phase) as child:
             received = [child.receive() for _ in range(rng.randrange(1, 5))]
@@ -159,9 +169,9 @@ def test_acknowledged_writes_survive_a_hundred_kills_of_their_writer(tmp_path: P
     assert hits >= 100, "kills between BEGIN and the acknowledgement"
 
 
-def test_kills_of_a_process_that_opens_and_closes_all_the_time(tmp_path: Path) -> None:
+def test_kills_of_a_process_that_opens_and_closes_all_the_time(folder: Path) -> None:
     rng = random.Random(21)
-    for database, acknowledged in databases(tmp_path, 40, 20):
+    for database, acknowledged in databases(folder, 40, 20):
         with Child(children.open_write_close_until_killed, database) as child:
             received = [child.receive() for _ in range(rng.randrange(1, 6))]
             child.pipe.poll(rng.uniform(0, 0.004))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import pytest
 from amfs import AgentMemory
 from amfs.models import Delete, Get, Put
 from amfs.storage import queries
-from tests.helpers_statements import Cost, metering
+from tests.helpers_statements import Cost, metering, on_every_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -238,6 +239,30 @@ def test_a_first_cross_agent_read_is_one_transaction(fixtures: dict[str, Fixture
     assert cost.statements.count("BEGIN IMMEDIATE") == cost.statements.count("COMMIT") == 1
     assert len(cost.statements) <= 7
     assert len(one.meter.cost(lambda: one.mem.read("theirs", "key")).statements) == 1
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("full", 2), ("normal", 1)])
+def test_every_connection_is_as_durable_as_was_asked(durability: str, synchronous: int, tmp_path: Path) -> None:
+    opened: list[sqlite3.Connection] = []
+    with on_every_connection(opened.append), AgentMemory("ada", tmp_path / "x.db", durability=durability) as mem:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda number: mem.write("svc", "key", number), range(20)))
+        assert mem.stats().durability == durability
+        writers = [connection for connection in opened if not is_closed(connection)]
+        assert writers
+        for connection in writers:
+            assert connection.execute("PRAGMA synchronous").fetchone() == (synchronous,)
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            assert connection.execute("PRAGMA mmap_size").fetchone() == (0,)
+
+
+def is_closed(connection: sqlite3.Connection) -> bool:
+    """Return whether a connection was closed."""
+    try:
+        connection.total_changes  # noqa: B018 - raises on a closed connection
+    except sqlite3.ProgrammingError:
+        return True
+    return False
 
 
 def test_a_meter_counts(tmp_path: Path) -> None:

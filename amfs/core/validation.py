@@ -64,13 +64,10 @@ class Named(NamedTuple):
 
 def name(what: str, text: object, limit: int = MAX_NAME_BYTES) -> str:
     """Return a name, or raise InvalidNameError saying what is wrong with it."""
+    if isinstance(text, str) and 0 < len(text) <= limit and text.isascii() and "\0" not in text:
+        return text
     if not isinstance(text, str):
         raise InvalidNameError(f"{what} must be a str, not {type(text).__name__}")
-    return _name(what, text, limit)
-
-
-@lru_cache(maxsize=65_536)
-def _name(what: str, text: str, limit: int) -> str:
     if not text:
         raise InvalidNameError(f"{what} is empty")
     if "\0" in text:
@@ -81,7 +78,7 @@ def _name(what: str, text: str, limit: int) -> str:
         raise InvalidNameError(f"{what} {text[:60]!r} contains a lone surrogate, which is not a character") from None
     if size > limit:
         raise InvalidNameError(f"{what} is {size} bytes long; the limit is {limit}: {text[:60]!r}…")
-    return str(text)
+    return text
 
 
 def optional_name(what: str, text: object) -> str | None:
@@ -101,7 +98,7 @@ def branch_name(branch: object) -> str:
 
 @lru_cache(maxsize=65_536)
 def _segments(what: str, text: str, limit: int) -> str:
-    checked = _name(what, text, limit)
+    checked = name(what, text, limit)
     if checked[0] == "/" or checked[-1] == "/" or "//" in checked:
         raise InvalidNameError(f"{what} {text[:60]!r} has an empty segment; separate segments with single slashes")
     return checked
@@ -114,14 +111,7 @@ def key(text: object) -> str:
 
 def entry_key(path: object, text: object) -> Named:
     """Return the name of an entry: a path and a key."""
-    if isinstance(path, str) and isinstance(text, str):
-        return _entry_key(path, text)
-    return Named(entity_path(path), key(text), None)
-
-
-@lru_cache(maxsize=65_536)
-def _entry_key(path: str, text: str) -> Named:
-    return Named(entity_path(path), key(text), None)
+    return Named(entity_path(path), name("key", text, MAX_KEY_BYTES), None)
 
 
 def run_id(text: object) -> str:

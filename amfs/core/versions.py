@@ -20,7 +20,6 @@ from amfs.storage.base import (
     EVENT_CODE,
     MEMORY_CODE,
     MEMORY_TYPE,
-    NOBODY,
     NOW,
     SHARED,
     ListFilter,
@@ -189,13 +188,12 @@ def find(context: Context, wanted: Named, upto: int = NOW) -> tuple[VersionRow |
     path, key, shared = wanted
     tx, agent = context.tx, context.agent_id
     slot = Slot(SHARED, path, key)
-    slot_id = tx.slot(SHARED, path, key)
-    row: VersionRow | None = None
-    if slot_id is not None and upto == NOW:
-        row, private = tx.current(context.branch, slot_id, agent)
+    if upto == NOW:
+        row, private = tx.current(context.branch, path, key, agent)
     else:
+        slot_id = tx.slot(SHARED, path, key)
         row = None if slot_id is None else tx.visible(context.branch, slot_id, upto)
-        private = agent != NOBODY and tx.owns_private(agent)
+        private = tx.owns_private(agent)
     if shared is False:
         row = None
     if private and shared is not True and (own_id := tx.slot(agent, path, key)) is not None:

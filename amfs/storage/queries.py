@@ -46,11 +46,11 @@ RUN = "SELECT id, session, name FROM run WHERE id = ?"
 RUN_ID = "SELECT id FROM run WHERE namespace = ? AND name = ? AND session = ?"
 RUNS = "SELECT id FROM run WHERE namespace = ? AND name = ? ORDER BY id"
 ADD_RUN = "INSERT INTO run(namespace, name, session, thread, metadata) VALUES(?, ?, ?, ?, ?)"
+PATH_ID = "SELECT id FROM path WHERE owner = ? AND path = ?"
 PATH = "SELECT id, next FROM path WHERE owner = ? AND path = ?"
 ADD_PATH = "INSERT INTO path(owner, path, next) VALUES(?, ?, 0)"
 TAKE_SLOT = "UPDATE path SET next = next + 1 WHERE id = ?"
-SLOT = """SELECT s.id FROM path p CROSS JOIN slot s ON s.path = p.id
- WHERE p.owner = ? AND p.path = ? AND s.key = ?"""
+SLOT = "SELECT id FROM slot WHERE path = ? AND key = ?"
 SLOTS = """SELECT s.id, p.owner, p.path, s.key FROM json_each(?1) j
  CROSS JOIN slot s ON s.id = j.value CROSS JOIN path p ON p.id = s.path"""
 ADD_SLOT = "INSERT INTO slot(id, path, key) VALUES(?, ?, ?)"
@@ -66,6 +66,8 @@ POSITION = """SELECT b.closed_at IS NULL, l.seq, l.ts FROM branch b
 HEAD = f"SELECT {_HEAD} FROM head h WHERE h.branch = ? AND h.slot = ?"
 CURRENT = f"""SELECT {_HEAD}, EXISTS(SELECT 1 FROM path WHERE owner = ?)
  FROM head h WHERE h.branch = ? AND h.slot = ?"""
+CURRENT_NAMED = f"""SELECT {_HEAD}, EXISTS(SELECT 1 FROM path WHERE owner = ?)
+ FROM slot s CROSS JOIN head h ON h.slot = s.id WHERE s.path = ? AND s.key = ? AND h.branch = ?"""
 VISIBLE = f"""SELECT {_LOG} FROM log v WHERE v.seq = (
  SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
  ON w.slot = ?2 AND w.branch = a.ancestor AND w.seq <= min(a.upto, ?3)

@@ -80,7 +80,8 @@ class SQLiteStorage:
         self._names = Names()
         self._closed = False
         self._idle: deque[Tables] = deque()
-        self._gate = threading.Condition()
+        self._mutex = threading.RLock()
+        self._gate = threading.Condition(self._mutex)
         self._in_use = 0
         self._forking = False
         self._in_memory = database == MEMORY
@@ -152,7 +153,7 @@ class SQLiteStorage:
         """Take an idle connection, or open one; there is just one in memory, and others wait for it."""
         if self._in_memory:
             return self._take_only()
-        with self._gate:
+        with self._mutex:
             while self._forking:
                 self._gate.wait()
             if self._closed:
@@ -175,7 +176,7 @@ class SQLiteStorage:
         if self._in_memory:
             self._gate.release()
             return
-        with self._gate:
+        with self._mutex:
             self._in_use -= 1
             self._idle.append(tables)
             if self._forking:
@@ -208,7 +209,8 @@ class SQLiteStorage:
 
     def after_fork_in_child(self) -> None:
         """Start anew: the threads that held anything are not in this process."""
-        self._gate = threading.Condition()
+        self._mutex = threading.RLock()
+        self._gate = threading.Condition(self._mutex)
         self._in_use, self._forking = 0, False
 
     def __enter__(self) -> Self:

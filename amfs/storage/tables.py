@@ -13,6 +13,7 @@ from amfs.errors import InvalidInputError
 from amfs.storage import queries as q
 from amfs.storage.base import (
     NOW,
+    SHARED,
     BranchRow,
     EventRow,
     ExperimentRow,
@@ -52,6 +53,7 @@ class Names:
         self.lineages: dict[int, list[Segment]] = {}
         self.runs: dict[int, RunRow] = {}
         self.run_ids: dict[tuple[int, str, str], int] = {}
+        self.paths: dict[tuple[int, str], int] = {}
         self.slots: dict[tuple[int, str, str], int] = {}
         self.slot_names: dict[int, Slot] = {}
 
@@ -158,7 +160,13 @@ class Tables:
         return [row[0] for row in self._execute(q.RUNS, (namespace, name))]
 
     def slot(self, owner: int, path: str, key: str) -> int | None:
-        return self._id(self._names.slots, (owner, path, key), q.SLOT, (owner, path, key))
+        found = self._names.slots.get((owner, path, key))
+        if found is not None:
+            return found
+        path_id = self._id(self._names.paths, (owner, path), q.PATH_ID, (owner, path))
+        if path_id is None:
+            return None
+        return self._id(self._names.slots, (owner, path, key), q.SLOT, (path_id, key))
 
     def slots(self, ids: Iterable[int]) -> Mapping[int, Slot]:
         known = self._names.slot_names
@@ -212,13 +220,23 @@ class Tables:
 
     # --- versions --------------------------------------------------------------------------------------------------
 
-    def current(self, branch: BranchRow, slot: int, agent: int) -> tuple[VersionRow | None, bool]:
+    def current(self, branch: BranchRow, path: str, key: str, agent: int) -> tuple[VersionRow | None, bool]:
+        """Return the newest version of a shared slot, and whether the agent owns any private slot."""
+        slot = self._names.slots.get((SHARED, path, key))
         if branch.parent is not None:
-            return self.visible(branch, slot), self.owns_private(agent)
-        row = self._execute(q.CURRENT, (agent, branch.id, slot)).fetchone()
+            slot = self.slot(SHARED, path, key) if slot is None else slot
+            return None if slot is None else self.visible(branch, slot), self.owns_private(agent)
+        if slot is not None:
+            row = self._execute(q.CURRENT, (agent, branch.id, slot)).fetchone()
+        else:
+            path_id = self._id(self._names.paths, (SHARED, path), q.PATH_ID, (SHARED, path))
+            row = self._execute(q.CURRENT_NAMED, (agent, path_id, key, branch.id)).fetchone()
         if row is None:
             return None, self.owns_private(agent)
-        return VersionRow._make(row[:-1]), row[-1]
+        found = VersionRow._make(row[:-1])
+        if slot is None:
+            self._learn(self._names.slots, (SHARED, path, key), found.slot)
+        return found, row[-1]
 
     def visible(self, branch: BranchRow, slot: int, upto: int = NOW) -> VersionRow | None:
         if upto == NOW and branch.parent is None:
