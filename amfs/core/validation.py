@@ -64,7 +64,7 @@ class Named(NamedTuple):
 
 def name(what: str, text: object, limit: int = MAX_NAME_BYTES) -> str:
     """Return a name, or raise InvalidNameError saying what is wrong with it."""
-    if isinstance(text, str) and 0 < len(text) <= limit and text.isascii() and "\0" not in text:
+    if type(text) is str and 0 < len(text) <= limit and text.isascii() and "\0" not in text:
         return text
     if not isinstance(text, str):
         raise InvalidNameError(f"{what} must be a str, not {type(text).__name__}")
@@ -78,7 +78,7 @@ def name(what: str, text: object, limit: int = MAX_NAME_BYTES) -> str:
         raise InvalidNameError(f"{what} {text[:60]!r} contains a lone surrogate, which is not a character") from None
     if size > limit:
         raise InvalidNameError(f"{what} is {size} bytes long; the limit is {limit}: {text[:60]!r}…")
-    return text
+    return str.__str__(text)  # a plain str, whatever a subclass makes of itself
 
 
 def optional_name(what: str, text: object) -> str | None:
