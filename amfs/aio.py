@@ -396,7 +396,7 @@ class AsyncAgentMemory:
         other._writer = self._writer
         return other
 
-    async def _record(self, found: Found) -> Any:
+    async def _record(self, found: Found[T]) -> T:
         return await self._writer.run(self._memory._record, found) if found.foreign else found.result
 
 

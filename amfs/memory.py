@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, Self
+from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Self, TypeVar
 
 from amfs.core import (
     batches,
@@ -58,6 +58,7 @@ from amfs.transaction import MemoryTransaction
 __all__ = ["AgentMemory", "EntryKey", "Moment"]
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 Moment = int | datetime
 """A point in history: the seq of an event, or an aware datetime."""
@@ -66,11 +67,11 @@ EntryKey = Entry | tuple[str, str] | str
 """An entry named as one value: an Entry, a ``(path, key)`` pair, or "path/key" where that is unambiguous."""
 
 
-class Found(NamedTuple):
+class Found(NamedTuple, Generic[T]):
     """What a read found, and which of it must be recorded as read from another agent."""
 
     context: Context
-    result: Any
+    result: T
     foreign: list[Entry]
 
 
@@ -88,7 +89,7 @@ class AgentMemory:
         on_conflict: Called in that case instead: ``(existing, incoming, value[, base]) -> value`` to write. It runs
             outside any transaction and may use the memory.
         read_events: When reads of other agents' entries are recorded: ``"sync"``, ``"batched"`` or ``"off"``.
-        outcome_policy: How an outcome moves confidence. Default: ``amfs.core.outcomes.beta_posterior``.
+        outcome_policy: How an outcome moves confidence. Default: ``amfs.beta_posterior``.
         max_value_bytes: The size limit of one value as JSON text in UTF-8.
         clock: Returns the time as microseconds since 1970 UTC. Default: the system's clock.
 
@@ -193,7 +194,7 @@ class AgentMemory:
 
     def _find(
         self, entity_path: str, key: str, *, at: Moment | None, min_confidence: float, branch: str | None
-    ) -> Found:
+    ) -> Found[Entry | None]:
         """Do what ``read`` does, but leave it to the caller to ``_record`` what was found."""
         return self._look_for(self._storage.reading(), branch, versions.read, entity_path, key, at, min_confidence)
 
@@ -203,7 +204,9 @@ class AgentMemory:
         """Return several entries of one moment, in the order asked for, None where there is none."""
         return self._record(self._find_many(keys, at=at, branch=branch))
 
-    def _find_many(self, keys: Iterable[EntryKey], *, at: Moment | None, branch: str | None) -> Found:
+    def _find_many(
+        self, keys: Iterable[EntryKey], *, at: Moment | None, branch: str | None
+    ) -> Found[list[Entry | None]]:
         """Do what ``read_many`` does, but leave it to the caller to ``_record`` what was found."""
         return self._look_for(
             self._storage.snapshot(), branch, versions.read_many, validation.several("keys", keys), at
@@ -213,7 +216,7 @@ class AgentMemory:
         """Return the newest version of a key that one agent authored, even if another has written since."""
         return self._record(self._find_from(agent_id, entity_path, key, branch=branch))
 
-    def _find_from(self, agent_id: str, entity_path: str, key: str, *, branch: str | None) -> Found:
+    def _find_from(self, agent_id: str, entity_path: str, key: str, *, branch: str | None) -> Found[Entry | None]:
         """Do what ``read_from`` does, but leave it to the caller to ``_record`` what was found."""
         return self._look_for(self._storage.snapshot(), branch, versions.read_from, agent_id, entity_path, key)
 
@@ -288,11 +291,11 @@ class AgentMemory:
     def _apply_writes(self, batch: batches.Batch, branch: str | None) -> list[Any]:
         return batches.apply_resolving(self._on(branch), batch)
 
-    def _find_batch(self, prepared: batches.Batch, *, branch: str | None) -> Found:
+    def _find_batch(self, prepared: batches.Batch, *, branch: str | None) -> Found[list[Any]]:
         """Do what ``apply`` does with reads only, but leave it to the caller to ``_record`` what was found."""
         return self._look_for(self._storage.snapshot(), branch, batches.read_only, prepared)
 
-    def _record(self, found: Found) -> Any:
+    def _record(self, found: Found[T]) -> T:
         """Record what a ``_find`` read from other agents and return its result."""
         if found.foreign:
             runs.record_foreign(self._on(found.context.branch.name), found.foreign, found.context)
@@ -591,10 +594,10 @@ class AgentMemory:
         self,
         reading: Reading,
         branch: str | None,
-        operation: Callable[Concatenate[Context, P], Any],
+        operation: Callable[Concatenate[Context, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> Found:
+    ) -> Found[T]:
         with reading as tx:
             context = self._context(tx, branch)
             result = operation(context, *args, **kwargs)
