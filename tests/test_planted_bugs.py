@@ -33,6 +33,7 @@ BUDGET = settings(
     suppress_health_check=list(HealthCheck),
 )
 SEED = 20_261_120
+TRIES = 8
 
 PLANTS: dict[str, Plant] = {}
 
@@ -179,8 +180,17 @@ def every_read_of_another_agent_is_an_event(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("bug", PLANTS)
 def test_planted_bug_is_found(bug: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     PLANTS[bug](monkeypatch)
-    with pytest.raises(AssertionError):
-        run_machine(tmp_path, BUDGET, SEED)
+    # What a seed generates differs between versions of Python, and a rare bug may stay clear of one seed's steps.
+    assert any(_is_found(tmp_path / str(seed), seed) for seed in range(SEED, SEED + TRIES)), f"{bug} went unnoticed"
+
+
+def _is_found(folder: Path, seed: int) -> bool:
+    folder.mkdir()
+    try:
+        run_machine(folder, BUDGET, seed)
+    except AssertionError:
+        return True
+    return False
 
 
 def test_no_alarm_without_a_bug(tmp_path: Path):
