@@ -444,3 +444,21 @@ def test_two_writers_lose_no_update(open_memory: OpenMemory, how: str) -> None:
     assert failures == []
     final = handles[0].read(P, K)
     assert (final.value, final.version) == (2 * rounds, 2 * rounds + 1)
+
+
+def test_what_a_resolver_writes_itself_is_no_conflict_and_is_settled_too(file_mem: AgentMemory) -> None:
+    asked: list[tuple[object, object]] = []
+
+    def settle(existing: Entry, _incoming: Entry, value: object, base: Entry) -> str:
+        asked.append((existing.value, base.value))
+        if len(asked) < 3:
+            careful.write("svc", "config", f"by the resolver {len(asked)}")
+        return f"settled {value}"
+
+    with AgentMemory("careful", file_mem.database, on_conflict=settle, durability="normal") as careful:
+        careful.write("svc", "config", "first")
+        file_mem.write("svc", "config", "theirs")
+        assert careful.write("svc", "config", "ours").value == "settled ours"
+        written = [entry.value for entry in careful.history("svc", "config")]
+    assert asked == [("theirs", "first"), ("by the resolver 1", "first"), ("by the resolver 2", "first")]
+    assert written == ["first", "theirs", "by the resolver 1", "by the resolver 2", "settled ours"]

@@ -164,6 +164,9 @@ TIMELINE_AGENT_RARE = f"""SELECT * FROM (SELECT {_EVENT} FROM log v INDEXED BY l
 TIMELINE_BRANCH = f"""SELECT {_EVENT} FROM log v INDEXED BY log_branch {_EVENT_NAMES}
  WHERE v.branch = ?8 AND (?6 IS NULL OR v.agent = ?6 OR v.actor = ?6) AND (?7 IS NULL OR v.type = ?7)
  AND (?9 OR v.memory_type IS NOT 5) AND {_SHOWN} {_NEWEST}"""
+TIMELINE_BRANCH_RARE = f"""SELECT {_EVENT} FROM log v INDEXED BY log_rare {_EVENT_NAMES}
+ WHERE v.branch = ?8 AND v.type = ?7 AND v.type <> 1 AND (?6 IS NULL OR v.agent = ?6 OR v.actor = ?6)
+ AND (?9 OR v.memory_type IS NOT 5) AND {_SHOWN} {_NEWEST}"""
 TIMELINE_ALL = f"""SELECT {_EVENT} FROM log v {_EVENT_NAMES}
  WHERE (?6 IS NULL OR v.agent = ?6 OR v.actor = ?6) AND (?7 IS NULL OR v.type = ?7)
  AND (?9 OR v.memory_type IS NOT 5) AND {_SHOWN} {_NEWEST}"""

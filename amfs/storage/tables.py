@@ -10,8 +10,10 @@ from functools import cache
 from typing import Any, TypeVar
 
 from amfs.errors import InvalidInputError
+from amfs.models import EventType
 from amfs.storage import queries as q
 from amfs.storage.base import (
+    EVENT_CODE,
     NOW,
     SHARED,
     BranchRow,
@@ -321,11 +323,12 @@ class Tables:
             which.namespace, which.viewer, which.after, which.before, which.limit, which.agent, which.event_type,
             which.branch, which.messages,
         )  # fmt: skip
+        plain = which.event_type in (None, EVENT_CODE[EventType.WRITE])
         if which.branch is not None:
-            rows = self._numbered(q.TIMELINE_BRANCH, parameters)
+            rows = self._numbered(q.TIMELINE_BRANCH if plain else q.TIMELINE_BRANCH_RARE, parameters)
         elif which.agent is None or which.messages:
             rows = self._numbered(q.TIMELINE_ALL, parameters)
-        elif which.event_type in (None, 1):
+        elif plain:
             rows = self._numbered(q.TIMELINE_AGENT, parameters[:7])
         else:
             rows = self._numbered(q.TIMELINE_AGENT_RARE, parameters[:7])
