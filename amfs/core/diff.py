@@ -16,7 +16,7 @@ from amfs.core.branches import find_branch
 from amfs.core.context import Context
 from amfs.errors import InvalidInputError
 from amfs.models import Change, Conflict, Page
-from amfs.storage.base import NOBODY, NOW, SHARED, BranchRow, Reader, Segment, Slot, VersionRow
+from amfs.storage.base import NOBODY, SHARED, BranchRow, Reader, Segment, Slot, VersionRow
 
 
 class View(NamedTuple):
@@ -220,6 +220,3 @@ def sides_of(context: Context, delta: Delta) -> Sequence[Any]:
 
 def _present(row: VersionRow | None, now: int) -> VersionRow | None:
     return None if row is None or not row.live or (row.expires is not None and row.expires <= now) else row
-
-
-__all__ = ["NOW", "Comparison", "Delta", "View"]
