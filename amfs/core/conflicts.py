@@ -7,13 +7,12 @@ write is tried again for the version the resolver saw. If that has moved too, th
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 from amfs.core.context import Access, Context, Resolver, Sighting, WriteContext
-from amfs.core.fields import equal
+from amfs.core.fields import same_text
 from amfs.core.validation import CheckedPut, json_text
 from amfs.errors import ContentionError, StaleWriteError
 from amfs.storage.base import Slot
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Q = TypeVar("Q", bound=Exception)
 
 ATTEMPTS = 10
 """How many races a compare-and-set may lose before it gives up."""
@@ -62,23 +62,38 @@ class Moved(Exception):  # noqa: N818 - it is caught here, and never an error to
         self.place = (id(context.seen), context.branch.id, slot)
 
 
+def asking(attempt: Callable[[], T], question: type[Q], ask: Callable[[Q], None], whom: str) -> T:
+    """Call ``attempt`` until it needs no more answers from the user's code, which is asked outside any transaction.
+
+    ``attempt`` raises ``question`` where an answer is missing, or no longer fits what has moved meanwhile.
+    """
+    for number in range(ATTEMPTS + 1):
+        try:
+            return attempt()
+        except question as asked:
+            if number == ATTEMPTS:
+                break
+            ask(asked)
+    raise ContentionError(f"what was to be written moved {ATTEMPTS} times while {whom} was asked; try again later")
+
+
 def resolving(
     access: Access, operation: Callable[Concatenate[WriteContext, P], T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
     """Run an operation that writes; where it meets a conflict and there is a resolver, ask it and try again."""
     settled: dict[Slot, Settlement] = {}
     bases: dict[Slot, Entry | None] = {}  # what the value was made from stays the same, however often is asked
-    for attempt in range(ATTEMPTS + 1):
-        try:
-            if not settled:
-                return access.write(operation, *args, **kwargs)
-            return access.write(lambda context: operation(context.settling(settled), *args, **kwargs))
-        except Moved as moved:
-            if attempt == ATTEMPTS:
-                break
-            base = bases.setdefault(moved.slot, moved.base)
-            settled[moved.slot] = Settlement(moved.existing.seq if moved.existing else 0, _resolve(moved, base))
-    raise ContentionError(f"the entry moved {ATTEMPTS} times while a resolver was asked; try again later")
+
+    def attempt() -> T:
+        if not settled:
+            return access.write(operation, *args, **kwargs)
+        return access.write(lambda context: operation(context.settling(settled), *args, **kwargs))
+
+    def ask(moved: Moved) -> None:
+        base = bases.setdefault(moved.slot, moved.base)
+        settled[moved.slot] = Settlement(moved.existing.seq if moved.existing else 0, _resolve(moved, base))
+
+    return asking(attempt, Moved, ask, "a resolver")
 
 
 def sight(context: Context, slot: Slot, row: VersionRow | None) -> None:
@@ -108,7 +123,7 @@ def has_moved(context: Context, slot: Slot, row: VersionRow | None) -> bool:
     before = context.tx.version(seen.value_seq) if seen.value_seq else None
     if row is None or row.value is None or before is None or before.value is None:
         return True
-    return not equal(json.loads(before.value), json.loads(row.value))
+    return not same_text(before.value, row.value)
 
 
 def stale(slot: Slot, expected: int, actual: int, why: str) -> StaleWriteError:

@@ -156,7 +156,7 @@ class Access(NamedTuple):
 def begin(context: Context, tx: Transaction, *, closed_ok: bool = False) -> WriteContext:
     """Turn a view into a transaction: take a place in the log, check that the branch is open, register agent and run.
 
-    ``closed_ok`` is for events that may stand on a closed branch (reads of it, closing it).
+    ``closed_ok`` is for what a closed branch takes too: that it was read, branched from, or how its experiment ended.
     """
     position = tx.position(context.branch.id)
     if not position.is_open and not closed_ok:

@@ -142,7 +142,7 @@ def _deltas(context: Context, base: View, side: View, other: View, owner: int | 
     found: list[Delta] = []
     for slot in slots:
         rows = (before.get(slot), after.get(slot), there.get(slot))
-        old, new, opposite = (_present(row, now) for row in rows)
+        old, new, opposite = (versions.present(row, now) for row in rows)
         if not (same_value(old, new) and particulars(old) == particulars(new)):
             found.append(Delta(names[slot], slot, old, new, opposite, *rows[1:]))
     return found
@@ -163,11 +163,7 @@ def same_value(one: VersionRow | None, other: VersionRow | None) -> bool:
     """Return whether two states of an entry hold the same value, or are both absent."""
     if one is None or other is None:
         return one is other
-    if one.value_seq == other.value_seq or one.value == other.value:
-        return True
-    if one.value is None or other.value is None or len(one.value) != len(other.value):
-        return False
-    return fields.equal(json.loads(one.value), json.loads(other.value))
+    return one.value_seq == other.value_seq or fields.same_text(one.value, other.value)
 
 
 def particulars(row: VersionRow | None) -> tuple[Any, ...] | None:
@@ -216,7 +212,3 @@ def sides_of(context: Context, delta: Delta) -> Sequence[Any]:
     """Return base, source and target of a delta as entries, None where absent."""
     rows = (delta.base, delta.source, delta.target)
     return [None if row is None else versions.entry(context, row, delta.slot) for row in rows]
-
-
-def _present(row: VersionRow | None, now: int) -> VersionRow | None:
-    return None if row is None or not row.live or (row.expires is not None and row.expires <= now) else row

@@ -5,6 +5,7 @@ Equality is typed: 1, 1.0 and True are three values. The order of an object's fi
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard, cast
 
 from amfs.models import FieldChange
@@ -42,6 +43,15 @@ def equal(one: Any, other: Any) -> bool:
     if isinstance(one, list):
         return all(map(equal, cast("list[Any]", one), cast("list[Any]", other)))
     return True
+
+
+def same_text(one: str | None, other: str | None) -> bool:
+    """Return whether two values kept as JSON text are the same; equal JSON, written by one encoder, is equally long."""
+    if one == other:
+        return True
+    if one is None or other is None or len(one) != len(other):
+        return False
+    return equal(json.loads(one), json.loads(other))
 
 
 def changes(old: Any, new: Any, pointer: str = "") -> Iterator[FieldChange]:

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amfs.core import branches, diff, experiments, fields, timeline, validation
 from amfs.core.branches import find_branch
-from amfs.core.conflicts import ATTEMPTS
+from amfs.core.conflicts import asking
 from amfs.core.context import Access, Context, WriteContext, closed
 from amfs.core.evidence import posterior
 from amfs.errors import (
     BranchClosedError,
-    ContentionError,
     FastForwardRefusedError,
     InvalidInputError,
     MergeConflictError,
@@ -102,15 +101,17 @@ def merge_resolving(access: Access, target: str | None, wanted: Request) -> Merg
     source, into = access.read(_sides, target)
     on_target = access._replace(branch=into)
     decisions: dict[tuple[int, int, int], str | None] = {}
-    for _ in range(ATTEMPTS + 1):
-        try:
-            if wanted.dry_run:
-                return on_target.read(_preview, source, wanted, decisions)
-            return on_target.write(_merge, source, wanted, decisions)
-        except _Undecided as undecided:
-            for delta in undecided.deltas:
-                decisions[_identity(delta)] = _ask(wanted, delta, undecided.max_value_bytes)
-    raise ContentionError(f"the branches moved {ATTEMPTS} times while the resolver was asked; try again later")
+
+    def attempt() -> MergeResult:
+        if wanted.dry_run:
+            return on_target.read(_preview, source, wanted, decisions)
+        return on_target.write(_merge, source, wanted, decisions)
+
+    def ask(undecided: _Undecided) -> None:
+        for delta in undecided.deltas:
+            decisions[_identity(delta)] = _ask(wanted, delta, undecided.max_value_bytes)
+
+    return asking(attempt, _Undecided, ask, "the resolver")
 
 
 def _sides(context: Context, target: str | None) -> tuple[str, str]:

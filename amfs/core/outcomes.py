@@ -7,16 +7,15 @@ the outcome is tried again with the answers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from amfs.core import fields, runs, timeline, validation, versions
-from amfs.core.conflicts import ATTEMPTS
+from amfs.core import diff, runs, timeline, validation, versions
+from amfs.core.conflicts import asking
 from amfs.core.context import Access, Context, WriteContext
 from amfs.core.evidence import beta_posterior
 from amfs.core.validation import Named
-from amfs.errors import ContentionError, EntryNotFoundError, InvalidInputError, OutcomeNotFoundError
+from amfs.errors import EntryNotFoundError, InvalidInputError, OutcomeNotFoundError
 from amfs.models import Cause, EventType, Evidence, Explanation, MemoryType, Outcome, OutcomeType
 from amfs.storage.base import EVENT_CODE, MEMORY_CODE, SHARED, NewVersion, Slot, VersionRow
 
@@ -75,14 +74,12 @@ def commit_resolving(
         None if summary is None else validation.name("summary", summary, validation.MAX_VALUE_BYTES),
     )
     answers: dict[Evidence, Evidence] = {}
-    for _ in range(ATTEMPTS + 1):
-        try:
-            return access.write(_commit, judgement, answers)
-        except _Unanswered as open_question:
-            for evidence in open_question.evidence:
-                answer = open_question.policy(evidence, judgement.outcome_type, judgement.weight)
-                answers[evidence] = _checked(answer)
-    raise ContentionError(f"the entries moved {ATTEMPTS} times while the outcome policy was asked; try again later")
+
+    def ask(question: _Unanswered) -> None:
+        for evidence in question.evidence:
+            answers[evidence] = _checked(question.policy(evidence, judgement.outcome_type, judgement.weight))
+
+    return asking(lambda: access.write(_commit, judgement, answers), _Unanswered, ask, "the outcome policy")
 
 
 def explain(context: Context, outcome_ref: object) -> Explanation:
@@ -166,20 +163,16 @@ def _read(context: WriteContext, window: Mapping[int, VersionRow]) -> list[Judge
     judged: list[Judged] = []
     for slot_id, reads in by_slot.items():
         slot, last = names[slot_id], reads[-1]
-        current = tx.visible(context.branch, slot_id)
-        if current is None or not current.live or (current.expires is not None and current.expires <= context.now):
+        current = versions.present(tx.visible(context.branch, slot_id), context.now)
+        if current is None:
             judged.append(Judged(slot, last, None, f"absent on branch {context.branch.name} now"))
             continue
-        same = [read for read in reads if read.value_seq == current.value_seq or _same_value(current, read)]
+        same = [read for read in reads if diff.same_value(read, current)]
         if same:
             judged.append(Judged(slot, same[-1], current, None))
         else:
             judged.append(Judged(slot, last, None, f"rewritten with another value since (v{current.version} now)"))
     return judged
-
-
-def _same_value(one: VersionRow, other: VersionRow) -> bool:
-    return fields.equal(json.loads(one.value or "null"), json.loads(other.value or "null"))
 
 
 def _evidence_after(

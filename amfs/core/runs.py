@@ -108,8 +108,9 @@ class Run:
         """Note that the run is stored, with these reads."""
         self._recorded = True
         self.saved(reads)
-        if not self.unsaved and not self.pending:
-            self._live.let_go(self)
+        self._live.let_go(self)
+        if self.unsaved or self.pending:  # more was read meanwhile
+            self._live.hold(self)
 
     def row(self, tx: Transaction, namespace: int) -> int:
         """Return the id under which the run is stored."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _WRITE = EVENT_CODE[EventType.WRITE]
 _DELETE = EVENT_CODE[EventType.DELETE]
-_ENTRY_FIELDS = set(Entry.model_fields)
+_ENTRY_FIELDS = set(Entry.model_fields)  # shared by all entries: they are frozen, and a copy copies it
 _decode = json.JSONDecoder().raw_decode
 _new, _set = object.__new__, object.__setattr__
 
@@ -53,7 +53,7 @@ def write(context: WriteContext, put: CheckedPut, details: str | None = None) ->
             return _repeated(context, put, slot, *done)
     slot_id = tx.add_slot(*slot)
     newest = tx.visible(context.branch, slot_id)
-    current = _present(newest, context.now)
+    current = present(newest, context.now)
     settled = _settle(context, slot, put, current, newest)
     row = _next_version(context, slot_id, settled, newest, current)
     tx.append_version(NewVersion(row, _WRITE, None, context.group, None, details))
@@ -125,7 +125,7 @@ def _next_version(
     current: VersionRow | None,
 ) -> VersionRow:
     seq = context.next_seq()
-    repeated = current if current is not None and _holds(current, put) else None
+    repeated = current if current is not None and fields.same_text(current.value, put.text) else None
     good, bad, outcomes = (0.0, 0.0, 0) if repeated is None else (repeated.good, repeated.bad, repeated.outcomes)
     return VersionRow(
         seq,
@@ -149,13 +149,6 @@ def _next_version(
         None if put.ttl is None else context.now + put.ttl,
         json.dumps(put.refs, ensure_ascii=False) if put.refs else None,
     )
-
-
-def _holds(row: VersionRow, put: CheckedPut) -> bool:
-    """Return whether a version has the value that is about to be written; equal JSON is equally long."""
-    if row.value == put.text:
-        return True
-    return row.value is not None and len(row.value) == len(put.text) and fields.equal(json.loads(row.value), put.value)
 
 
 def _last_seen(context: Context, slot: Slot) -> int:
@@ -204,10 +197,9 @@ def find(context: Context, wanted: Named, upto: int = NOW) -> tuple[VersionRow |
 
 
 def _visible_now(context: Context, row: VersionRow | None, upto: int) -> VersionRow | None:
-    """Return a version if it is live and has not expired; the past ignores expiry."""
-    if row is None or not row.live or row.expires is None or upto != NOW:
-        return row if row is not None and row.live else None
-    return row if row.expires > context.time() else None
+    """Return a version if it is there in a view; the past ignores expiry, and few entries ever need the time."""
+    expires = row is not None and row.expires is not None and upto == NOW
+    return present(row, context.time() if expires else None)
 
 
 def read(context: Context, path: object, key: object, at: object, min_confidence: object) -> Entry | None:
@@ -377,7 +369,7 @@ def _history(context: Context, name: Named) -> list[VersionRow]:
     return found
 
 
-def _present(row: VersionRow | None, now: int | None) -> VersionRow | None:
+def present(row: VersionRow | None, now: int | None) -> VersionRow | None:
     """Return a version if it is live and, where ``now`` is given, has not expired."""
     if row is None or not row.live:
         return None
