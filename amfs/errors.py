@@ -6,19 +6,39 @@
     ├── InvalidInputError (ValueError)       invalid_input
     │   ├── InvalidNameError                 invalid_name
     │   ├── InvalidValueError                invalid_value
-    │   └── InvalidFilterError               invalid_filter
+    │   ├── InvalidFilterError               invalid_filter
+    │   ├── InvalidExportError               invalid_export
+    │   ├── BeforeHistoryError               before_history
+    │   └── TagOffLineageError               tag_off_lineage
     ├── NotFoundError (LookupError)          not_found
     │   ├── BranchNotFoundError              branch_not_found
     │   ├── EntryNotFoundError               entry_not_found
     │   ├── OutcomeNotFoundError             outcome_not_found
-    │   └── RunNotFoundError                 run_not_found
+    │   ├── RunNotFoundError                 run_not_found
+    │   ├── TagNotFoundError                 tag_not_found
+    │   ├── PullRequestNotFoundError         pull_request_not_found
+    │   ├── ConflictNotFoundError            conflict_not_found
+    │   ├── GrantNotFoundError               grant_not_found
+    │   └── ApiKeyNotFoundError              api_key_not_found
     ├── AmbiguousKeyError                    ambiguous_key
+    ├── AccessError                          access
+    │   ├── AccessDeniedError                access_denied
+    │   └── InvalidApiKeyError               invalid_api_key
     ├── ConflictError                        conflict
     │   ├── StaleWriteError                  stale_write
     │   ├── ContentionError                  contention
     │   ├── IdempotencyError                 idempotency
     │   ├── MergeConflictError               merge_conflict
-    │   └── FastForwardRefusedError          fast_forward_refused
+    │   ├── FastForwardRefusedError          fast_forward_refused
+    │   ├── RollbackTouchesOthersError       rollback_touches_others
+    │   ├── ConflictResolvedError            conflict_resolved
+    │   ├── TagExistsError                   tag_exists
+    │   ├── AgentExistsError                 agent_exists
+    │   └── NamespaceNotEmptyError           namespace_not_empty
+    ├── PullRequestError                     pull_request
+    │   ├── PullRequestExistsError           pull_request_exists
+    │   ├── PullRequestEndedError            pull_request_ended
+    │   └── PullRequestBlockedError          pull_request_blocked
     ├── BranchError                          branch
     │   ├── BranchExistsError                branch_exists
     │   ├── BranchClosedError                branch_closed
@@ -45,11 +65,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from amfs.models import MergeResult
+    from amfs.models import MergeResult, RollbackResult
 
 __all__ = [
     "AMFSError",
+    "AccessDeniedError",
+    "AccessError",
+    "AgentExistsError",
     "AmbiguousKeyError",
+    "ApiKeyNotFoundError",
+    "BeforeHistoryError",
     "BranchClosedError",
     "BranchDepthError",
     "BranchError",
@@ -57,6 +82,8 @@ __all__ = [
     "BranchNotFoundError",
     "CannotOpenDatabaseError",
     "ConflictError",
+    "ConflictNotFoundError",
+    "ConflictResolvedError",
     "ContentionError",
     "CorruptDatabaseError",
     "DatabaseBusyError",
@@ -65,21 +92,34 @@ __all__ = [
     "EntryNotFoundError",
     "ExperimentContextLostError",
     "FastForwardRefusedError",
+    "GrantNotFoundError",
     "HandleClosedError",
     "IdempotencyError",
+    "InvalidApiKeyError",
+    "InvalidExportError",
     "InvalidFilterError",
     "InvalidInputError",
     "InvalidNameError",
     "InvalidValueError",
     "MergeConflictError",
+    "NamespaceNotEmptyError",
     "NewerSchemaError",
     "NotADatabaseError",
     "NotFoundError",
     "NotSupportedError",
     "OutcomeNotFoundError",
+    "PullRequestBlockedError",
+    "PullRequestEndedError",
+    "PullRequestError",
+    "PullRequestExistsError",
+    "PullRequestNotFoundError",
     "ReadOnlyDatabaseError",
+    "RollbackTouchesOthersError",
     "RunNotFoundError",
     "StaleWriteError",
+    "TagExistsError",
+    "TagNotFoundError",
+    "TagOffLineageError",
     "UsageError",
 ]
 
@@ -114,6 +154,24 @@ class InvalidFilterError(InvalidInputError):
     code = "invalid_filter"
 
 
+class InvalidExportError(InvalidInputError):
+    """A file is no export of a namespace, or is damaged; nothing was imported."""
+
+    code = "invalid_export"
+
+
+class BeforeHistoryError(InvalidInputError):
+    """A time before the first event of the branch; nothing was there to go back to."""
+
+    code = "before_history"
+
+
+class TagOffLineageError(InvalidInputError):
+    """The tag pins a view that the branch does not descend from; name the branch it was made on."""
+
+    code = "tag_off_lineage"
+
+
 class NotFoundError(AMFSError, LookupError):
     """Something named in the call does not exist."""
 
@@ -144,10 +202,58 @@ class RunNotFoundError(NotFoundError):
     code = "run_not_found"
 
 
+class TagNotFoundError(NotFoundError):
+    """No tag of that name exists in the namespace."""
+
+    code = "tag_not_found"
+
+
+class PullRequestNotFoundError(NotFoundError):
+    """No pull request of that id exists in the namespace."""
+
+    code = "pull_request_not_found"
+
+
+class ConflictNotFoundError(NotFoundError):
+    """No stored conflict of that id exists in the namespace."""
+
+    code = "conflict_not_found"
+
+
+class GrantNotFoundError(NotFoundError):
+    """There is no such grant on the branch."""
+
+    code = "grant_not_found"
+
+
+class ApiKeyNotFoundError(NotFoundError):
+    """No API key of that id exists in the namespace."""
+
+    code = "api_key_not_found"
+
+
 class AmbiguousKeyError(AMFSError):
     """A key given as one "path/key" string matches two entries; pass a ``(path, key)`` pair instead."""
 
     code = "ambiguous_key"
+
+
+class AccessError(AMFSError):
+    """The principal may not do that."""
+
+    code = "access"
+
+
+class AccessDeniedError(AccessError):
+    """The principal has no access, whether or not what it asked for exists."""
+
+    code = "access_denied"
+
+
+class InvalidApiKeyError(AccessError):
+    """An API key is mistyped, unknown, revoked or expired, or may not act as this agent or in this namespace."""
+
+    code = "invalid_api_key"
 
 
 class ConflictError(AMFSError):
@@ -200,6 +306,69 @@ class FastForwardRefusedError(ConflictError):
     def __init__(self, message: str, result: MergeResult) -> None:
         super().__init__(message)
         self.result = result
+
+
+class RollbackTouchesOthersError(ConflictError):
+    """Other agents wrote since; nothing was rolled back. ``others`` says who, and how many entries each."""
+
+    code = "rollback_touches_others"
+
+    def __init__(self, message: str, result: RollbackResult) -> None:
+        super().__init__(message)
+        self.result = result
+
+    @property
+    def others(self) -> dict[str, int]:
+        """The agents that wrote since, and how many entries each."""
+        return self.result.others
+
+
+class ConflictResolvedError(ConflictError):
+    """The stored conflict was resolved already, or its merge was done in another way."""
+
+    code = "conflict_resolved"
+
+
+class TagExistsError(ConflictError):
+    """A tag of that name exists already."""
+
+    code = "tag_exists"
+
+
+class AgentExistsError(ConflictError):
+    """An agent of that name has acted already, so nothing can be forked onto it."""
+
+    code = "agent_exists"
+
+
+class NamespaceNotEmptyError(ConflictError):
+    """A namespace can be imported only where there is nothing yet."""
+
+    code = "namespace_not_empty"
+
+
+class PullRequestError(AMFSError):
+    """The pull request cannot be used in this way."""
+
+    code = "pull_request"
+
+
+class PullRequestExistsError(PullRequestError):
+    """A pull request for these branches is open already."""
+
+    code = "pull_request_exists"
+
+
+class PullRequestEndedError(PullRequestError):
+    """The pull request was merged or closed."""
+
+    code = "pull_request_ended"
+
+
+class PullRequestBlockedError(PullRequestError):
+    """A reviewer requested changes and has not approved since; nothing was merged."""
+
+    code = "pull_request_blocked"
 
 
 class BranchError(AMFSError):

@@ -115,7 +115,7 @@ def _reach(tx: Reader, view: View, agent: int | None) -> dict[int, int]:
         ends = {branch: reached[branch] for branch, _ in wave}
         # Edges come oldest first; of those from one source the last contains the others.
         newest: dict[tuple[int, int], View] = {}
-        for edge in tx.merge_edges(list(ends)):
+        for edge in tx.records.merge_edges(list(ends)):
             if edge.seq <= ends[edge.target] and agent in (None, edge.agent):
                 newest[edge.target, edge.source] = View(edge.source, edge.source_seq)
         rows = (tx.branch_by_id(branch) for branch in ends)

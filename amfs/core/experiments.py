@@ -39,7 +39,7 @@ def start(context: WriteContext, name: str, params: Mapping[str, Any]) -> Experi
         started=context.now,
         ended=None,
     )
-    tx.save_experiment(row)
+    tx.records.save_experiment(row)
     return _model(tx, row)
 
 
@@ -66,10 +66,10 @@ def finish(context: WriteContext, status: ExperimentStatus, error: str | None = 
 
 def conclude(context: WriteContext, branch: BranchRow, status: ExperimentStatus) -> None:
     """Say what became of a branch, if it is that of an experiment. What was merged stays merged when it is closed."""
-    row = context.tx.experiment(branch.id)
+    row = context.tx.records.experiment(branch.id)
     if row is not None and row.status != ExperimentStatus.MERGED:
         ended = context.now if row.ended is None else row.ended
-        context.tx.save_experiment(row._replace(status=status, ended=ended))
+        context.tx.records.save_experiment(row._replace(status=status, ended=ended))
 
 
 def record(context: Context) -> ExperimentRecord:
@@ -79,18 +79,18 @@ def record(context: Context) -> ExperimentRecord:
 
 def list_experiments(context: Context) -> Page[ExperimentRecord]:
     """Return the experiments of the namespace, oldest first."""
-    return Page([_model(context.tx, row) for row in context.tx.experiments(context.namespace)])
+    return Page([_model(context.tx, row) for row in context.tx.records.experiments(context.namespace)])
 
 
 def _row(context: Context) -> ExperimentRow:
-    row = context.tx.experiment(context.branch.id)
+    row = context.tx.records.experiment(context.branch.id)
     if row is None:
         raise NotFoundError(f"branch {context.branch.name!r} is not the branch of an experiment")
     return row
 
 
 def _save(context: WriteContext, row: ExperimentRow) -> ExperimentRecord:
-    context.tx.save_experiment(row)
+    context.tx.records.save_experiment(row)
     return _model(context.tx, row)
 
 

@@ -15,7 +15,7 @@ _WAL_RESET_FIXED = (3, 51, 3)
 
 def stats(context: Context, storage: Storage, namespace: str) -> Stats:
     """Return figures about the database and what this agent can see on the context's branch."""
-    counts = context.tx.counts(context.namespace, context.branch, context.agent_id, context.time())
+    counts = context.tx.counts(context.namespace, context.branch, context.agent_id, context.time(), None)
     about = storage.describe()
     engine = str(about["engine_version"])
     return Stats(

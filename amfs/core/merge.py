@@ -344,7 +344,7 @@ def _apply(context: WriteContext, source: BranchRow, wanted: Request, plan: Plan
         made.append(NewVersion(row, _MERGED, event, context.group, write.origin, None))
     context.tx.append_versions(made)
     if wanted.paths is None:
-        context.tx.add_merge_edge(
+        context.tx.records.add_merge_edge(
             MergeEdge(context.branch.id, event, source.id, plan.comparison.source.seq, context.agent_id)
         )
     return event

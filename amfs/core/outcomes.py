@@ -85,7 +85,7 @@ def commit_resolving(
 def explain(context: Context, outcome_ref: object) -> Explanation:
     """Return why an outcome came about."""
     ref = validation.name("outcome_ref", outcome_ref)
-    seqs = context.tx.outcomes(context.namespace, ref)
+    seqs = context.tx.records.outcomes(context.namespace, ref)
     if not seqs:
         raise OutcomeNotFoundError(f"no outcome {ref!r} was committed in this namespace")
     rows = [row for row in (context.tx.event(seq) for seq in seqs) if row is not None]
@@ -100,11 +100,11 @@ def explain(context: Context, outcome_ref: object) -> Explanation:
 
 def _commit(context: WriteContext, judgement: Judgement, answers: Mapping[Evidence, Evidence]) -> Outcome:
     tx = context.tx
-    done = tx.outcome(context.namespace, judgement.ref, judgement.outcome_type)
+    done = tx.records.outcome(context.namespace, judgement.ref, judgement.outcome_type)
     if done is not None:
         return _result(context, judgement, done, recorded=False, made=[])
     run_rows = _run_rows(context, judgement)
-    window = _own(context, tx.read_set(run_rows, 0))
+    window = _own(context, tx.records.read_set(run_rows, 0))
     judged = _read(context, window) if judgement.named is None else _named(context, judgement.named)
     if judgement.weight == 0:
         judged = [one._replace(skipped=one.skipped or "the outcome weighs nothing") for one in judged]
@@ -114,11 +114,11 @@ def _commit(context: WriteContext, judgement: Judgement, answers: Mapping[Eviden
     seq = timeline.append(context, EventType.OUTCOME, _details(judgement, judged, moved))
     made = [_version(context, one, evidence) for one, evidence in zip(moved, after, strict=True)]
     tx.append_versions([NewVersion(row, _OUTCOME, seq, context.group, None, None) for row in made])
-    tx.add_outcome(context.namespace, judgement.ref, judgement.outcome_type, seq)
+    tx.records.add_outcome(context.namespace, judgement.ref, judgement.outcome_type, seq)
     made_by_slot = {row.slot: row.seq for row in made}
-    tx.add_judged(seq, [(one.read.seq, made_by_slot.get(one.read.slot), one.skipped) for one in judged])
+    tx.records.add_judged(seq, [(one.read.seq, made_by_slot.get(one.read.slot), one.skipped) for one in judged])
     if judgement.weight > 0:
-        tx.judge_reads(run_rows, list(window), seq)
+        tx.records.judge_reads(run_rows, list(window), seq)
     return _result(context, judgement, seq, recorded=True, made=made)
 
 
@@ -250,7 +250,7 @@ def _result(context: Context, judgement: Judgement, seq: int, *, recorded: bool,
 def _causes(context: Context, outcome: int) -> list[Cause]:
     """Return what an outcome judged, as this agent may see it."""
     tx = context.tx
-    judged = tx.judged(outcome)
+    judged = tx.records.judged(outcome)
     seqs = [seq for read, made, _ in judged for seq in (read, made) if seq is not None]
     rows = tx.versions(seqs)
     names = tx.slots({row.slot for row in rows.values()})

@@ -258,7 +258,7 @@ def save(access: Access, run: Run) -> None:
 def save_within(context: WriteContext, run: Run) -> None:
     """Save the read set of a run in a transaction that is open already."""
     reads = dict(run.unsaved)
-    context.tx.add_reads(run.row(context.tx, context.namespace), reads)
+    context.tx.records.add_reads(run.row(context.tx, context.namespace), reads)
     run.flush(context)
     context.at_end(lambda committed: run.recorded(reads) if committed else None)
 

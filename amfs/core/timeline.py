@@ -122,6 +122,7 @@ def query(
             branch=context.branch.id if on_branch else None,
             event_type=kind,
             messages=messages,
+            branches=None,
             after=_since(context, since),
             before=min(NOW if last is None else last + 1, NOW if before is None else before),
             limit=count + 1,

@@ -48,7 +48,7 @@ def write(context: WriteContext, put: CheckedPut, details: str | None = None) ->
     tx = context.tx
     slot = Slot(SHARED if put.shared else context.agent_id, put.path, put.key)
     if put.idempotency_key is not None:
-        done = tx.idempotent(context.namespace, context.agent_id, put.idempotency_key)
+        done = tx.records.idempotent(context.namespace, context.agent_id, put.idempotency_key)
         if done is not None:
             return _repeated(context, put, slot, *done)
     slot_id = tx.add_slot(*slot)
@@ -58,7 +58,7 @@ def write(context: WriteContext, put: CheckedPut, details: str | None = None) ->
     row = _next_version(context, slot_id, settled, newest, current)
     tx.append_version(NewVersion(row, _WRITE, None, context.group, None, details))
     if put.idempotency_key is not None:
-        tx.add_idempotent(context.namespace, context.agent_id, put.idempotency_key, row.seq, _digest(put))
+        tx.records.add_idempotent(context.namespace, context.agent_id, put.idempotency_key, row.seq, _digest(put))
     conflicts.sight(context, slot, row)
     return entry(context, row, slot)
 

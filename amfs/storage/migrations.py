@@ -10,13 +10,16 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
+from amfs.storage import queries as q
+from amfs.storage.hashing import HASH_FUNCTION
+
 if TYPE_CHECKING:
     from sqlite_utils.db import Database
 
 APPLICATION_ID = 0x414D4653
 """Marks a file as ours ("AMFS") in the header of the SQLite file."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The number of migrations this code knows; stored as ``user_version``."""
 
 _VERSION_COLUMNS = """
@@ -161,6 +164,99 @@ _FIRST = (
 )""",
 )
 
+_SECOND = (
+    "ALTER TABLE log ADD COLUMN hash INTEGER",  # of all other columns: what is edited by hand no longer fits it
+    q.HASH_ALL,
+    """CREATE TABLE tag(
+    namespace   INTEGER NOT NULL,
+    name        TEXT NOT NULL,
+    branch      INTEGER NOT NULL,
+    seq         INTEGER NOT NULL,            -- the view: the branch as of this seq
+    description TEXT NOT NULL,
+    agent       INTEGER NOT NULL,
+    created_at  INTEGER NOT NULL,
+    PRIMARY KEY(namespace, name)
+) WITHOUT ROWID""",
+    # Rollbacks of whole branches: merges between to_seq and seq count no longer.
+    """CREATE TABLE rollback(
+    branch      INTEGER NOT NULL,
+    seq         INTEGER NOT NULL,
+    to_seq      INTEGER NOT NULL,
+    agent       INTEGER NOT NULL,            -- whose private entries were rolled back besides the shared ones
+    PRIMARY KEY(branch, seq)
+) WITHOUT ROWID""",
+    """CREATE TABLE pull_request(
+    id          INTEGER PRIMARY KEY,
+    namespace   INTEGER NOT NULL,
+    title       TEXT NOT NULL,
+    description TEXT NOT NULL,
+    source      INTEGER NOT NULL,
+    target      INTEGER NOT NULL,
+    agent       INTEGER NOT NULL,
+    created_at  INTEGER NOT NULL,
+    status      TEXT NOT NULL,
+    ended_by    INTEGER,
+    ended_at    INTEGER,
+    merge_event INTEGER
+)""",
+    "CREATE INDEX pull_request_namespace ON pull_request(namespace)",
+    """CREATE TABLE review(
+    seq         INTEGER PRIMARY KEY,         -- its event
+    pull_request INTEGER NOT NULL,
+    agent       INTEGER NOT NULL,
+    verdict     TEXT NOT NULL,
+    comment     TEXT NOT NULL,
+    source_seq  INTEGER NOT NULL,            -- the newest shared version on the source that was reviewed
+    created_at  INTEGER NOT NULL
+)""",
+    "CREATE INDEX review_pull_request ON review(pull_request)",
+    """CREATE TABLE pending_merge(
+    id          INTEGER PRIMARY KEY,
+    namespace   INTEGER NOT NULL,
+    source      INTEGER NOT NULL,
+    target      INTEGER NOT NULL,
+    paths       TEXT,
+    close       INTEGER NOT NULL,
+    pull_request INTEGER,
+    is_open     INTEGER NOT NULL
+)""",
+    "CREATE INDEX pending_merge_namespace ON pending_merge(namespace)",
+    """CREATE TABLE conflict(
+    id          INTEGER PRIMARY KEY,
+    merge       INTEGER NOT NULL,
+    slot        INTEGER NOT NULL,
+    base        INTEGER NOT NULL,            -- versions, 0 where absent
+    source      INTEGER NOT NULL,
+    target      INTEGER NOT NULL,
+    status      TEXT NOT NULL,
+    take        TEXT,
+    value       TEXT,
+    agent       INTEGER
+)""",
+    "CREATE INDEX conflict_merge ON conflict(merge)",
+    """CREATE TABLE access(
+    branch      INTEGER NOT NULL,
+    grantee_type TEXT NOT NULL,
+    grantee     TEXT NOT NULL,               -- of an API key its id, or a digest; never the key
+    permission  TEXT NOT NULL,
+    agent       INTEGER NOT NULL,
+    created_at  INTEGER NOT NULL,
+    PRIMARY KEY(branch, grantee_type, grantee)
+) WITHOUT ROWID""",
+    """CREATE TABLE api_key(
+    id          TEXT PRIMARY KEY,
+    namespace   INTEGER NOT NULL,
+    name        TEXT NOT NULL,
+    digest      BLOB NOT NULL,               -- SHA-256 of the secret
+    agents      TEXT NOT NULL,
+    role        TEXT NOT NULL,
+    agent       INTEGER NOT NULL,
+    created_at  INTEGER NOT NULL,
+    expires_at  INTEGER,
+    revoked_at  INTEGER
+) WITHOUT ROWID""",
+)
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring an empty or older database to the schema of this code; each migration is one transaction."""
@@ -172,6 +268,12 @@ def migrate(connection: sqlite3.Connection) -> None:
     @migrations(name="0001_log")
     def first(db: Database) -> None:  # pyright: ignore[reportUnusedFunction] - registered by the decorator
         for statement in (*_FIRST, "PRAGMA user_version = 1"):
+            db.conn.execute(statement)
+
+    @migrations(name="0002_review")
+    def second(db: Database) -> None:  # pyright: ignore[reportUnusedFunction] - registered by the decorator
+        db.conn.create_function(*HASH_FUNCTION)
+        for statement in (*_SECOND, "PRAGMA user_version = 2"):
             db.conn.execute(statement)
 
     migrations.apply(Database(connection, recursive_triggers=False))

@@ -20,6 +20,19 @@ _LOG = """v.seq, v.ts, v.branch, v.slot, v.version, v.live,
 _EVENT = """v.seq, v.ts, v.branch, v.type, v.agent, v.actor, v.grp, v.run, v.details, v.slot, v.version,
  v.confidence, v.memory_type, p.path, s.key, p.owner"""
 
+_EVENT_COLUMNS = "seq, ts, branch, type, agent, actor, grp, run, details"
+_VERSION_COLUMNS = """seq, ts, branch, type, slot, cause, grp, origin, details, version, live, value,
+ value_seq, agent, author, run, confidence, memory_type, prior, good, bad, outcomes, born, expires, refs"""
+
+
+def _of(columns: str) -> str:
+    return "v." + columns.replace(", ", ", v.").replace(",\n ", ", v.")
+
+
+ROW_HASH = f"""CASE WHEN v.slot IS NULL THEN amfs_row_hash({_of(_EVENT_COLUMNS)})
+ ELSE amfs_row_hash({_of(_VERSION_COLUMNS)}) END"""
+HASH_ALL = f"UPDATE log AS v SET hash = {ROW_HASH}"
+
 _EVENT_NAMES = """LEFT JOIN slot s ON s.id = v.slot LEFT JOIN path p ON p.id = s.path"""
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -77,6 +90,8 @@ VISIBLE_MANY = f"""SELECT {_LOG} FROM json_each(?2) j CROSS JOIN log v ON v.seq 
  ON w.slot = j.value AND w.branch = a.ancestor AND w.seq <= min(a.upto, ?3)
  WHERE a.branch = ?1 ORDER BY a.depth, w.seq DESC LIMIT 1)"""
 VERSION = f"SELECT {_LOG} FROM log v WHERE v.seq = ? AND v.slot IS NOT NULL"
+MAKINGS = """SELECT v.seq, v.type, v.cause, v.origin FROM json_each(?1) j CROSS JOIN log v ON v.seq = j.value
+ WHERE v.slot IS NOT NULL"""
 VERSIONS = f"SELECT {_LOG} FROM json_each(?1) j CROSS JOIN log v ON v.seq = j.value WHERE v.slot IS NOT NULL"
 NEWEST_BY = f"""SELECT {_LOG} FROM log v WHERE v.seq = (
  SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
@@ -137,20 +152,19 @@ CHANGED = """SELECT DISTINCT v.slot FROM json_each(?1) j CROSS JOIN log v INDEXE
  CROSS JOIN path p ON p.id = v.slot >> 24
  WHERE v.slot IS NOT NULL AND p.owner IN (0, ?2)"""
 
-ADD_VERSION = """INSERT INTO log(seq, ts, branch, type, slot, cause, grp, origin, details, version, live, value,
- value_seq, agent, author, run, confidence, memory_type, prior, good, bad, outcomes, born, expires, refs)
- VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+ADD_VERSION = f"""INSERT INTO log({_VERSION_COLUMNS}, hash)
+ VALUES({", ".join("?" * 26)})"""
 SET_HEAD = """INSERT OR REPLACE INTO head(seq, ts, branch, slot, version, live, value, value_seq, agent, author, run,
  confidence, memory_type, prior, good, bad, outcomes, born, expires, refs)
  VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 # --- events ----------------------------------------------------------------------------------------------------------
 
-ADD_EVENT = """INSERT INTO log(seq, ts, branch, type, agent, actor, grp, run, details)
- VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+ADD_EVENT = f"INSERT INTO log({_EVENT_COLUMNS}, hash) VALUES({', '.join('?' * 10)})"
 EVENT = f"SELECT {_EVENT} FROM log v {_EVENT_NAMES} WHERE v.seq = ?"
 _SHOWN = """v.cause IS NULL AND v.seq > ?3 AND v.seq < ?4 AND (p.owner IS NULL OR p.owner IN (0, ?2))
- AND EXISTS(SELECT 1 FROM branch b WHERE b.id = v.branch AND b.namespace = ?1)"""
+ AND EXISTS(SELECT 1 FROM branch b WHERE b.id = v.branch AND b.namespace = ?1)
+ AND (?10 IS NULL OR v.branch IN (SELECT value FROM json_each(?10)))"""
 _NEWEST = "ORDER BY v.seq DESC LIMIT ?5"
 _OF_ACTOR = f"""SELECT * FROM (SELECT {_EVENT} FROM log v {_EVENT_NAMES}
  WHERE v.actor = ?6 AND v.actor IS NOT NULL AND v.actor <> v.agent AND (?7 IS NULL OR v.type = ?7) AND {_SHOWN}
@@ -176,6 +190,10 @@ CONTEXTS = f"""SELECT {_EVENT} FROM log v INDEXED BY log_rare {_EVENT_NAMES}
  WHERE w.type = 3 AND w.type <> 1 AND w.cause IS NULL AND w.run = ?1 AND w.seq < ?2), 0) ORDER BY v.seq"""
 LAST = "SELECT seq, ts FROM log ORDER BY seq DESC LIMIT 1"
 LAST_OF_BRANCH = "SELECT max(seq) FROM log INDEXED BY log_branch WHERE branch = ?"
+LAST_SHARED_VERSION = """SELECT v.seq FROM log v INDEXED BY log_branch
+ WHERE v.branch = ? AND v.slot IS NOT NULL AND EXISTS(SELECT 1 FROM path p WHERE p.id = v.slot >> 24 AND p.owner = 0)
+ ORDER BY v.seq DESC LIMIT 1"""
+FIRST_OF_BRANCH = "SELECT ts FROM log WHERE seq = (SELECT min(seq) FROM log INDEXED BY log_branch WHERE branch = ?)"
 AT_OR_BEFORE = "SELECT seq, ts FROM log WHERE seq <= ? ORDER BY seq DESC LIMIT 1"
 MERGE_EDGES = """SELECT m.target, m.seq, m.source, m.source_seq, m.agent FROM json_each(?1) j
  CROSS JOIN merge_edge m ON m.target = j.value ORDER BY m.target, m.seq"""
@@ -202,21 +220,65 @@ EXPERIMENTS = f"""SELECT {_EXPERIMENT} FROM experiment e JOIN branch b ON b.id =
 EXPERIMENT = f"SELECT {_EXPERIMENT} FROM experiment e WHERE e.branch = ?"
 SAVE_EXPERIMENT = """INSERT OR REPLACE INTO experiment(branch, name, source, params, metrics, status, error,
  agent, started, ended) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+ROLLBACKS = """SELECT r.branch, r.seq, r.to_seq, r.agent FROM json_each(?1) j
+ CROSS JOIN rollback r ON r.branch = j.value ORDER BY r.branch, r.seq"""
+ADD_ROLLBACK = "INSERT INTO rollback(branch, seq, to_seq, agent) VALUES(?, ?, ?, ?)"
+_TAG = "namespace, name, branch, seq, description, agent, created_at"
+TAG = f"SELECT {_TAG} FROM tag WHERE namespace = ? AND name = ?"
+TAGS = f"SELECT {_TAG} FROM tag WHERE namespace = ? ORDER BY seq, name"
+ADD_TAG = f"INSERT INTO tag({_TAG}) VALUES(?, ?, ?, ?, ?, ?, ?)"
+DELETE_TAG = "DELETE FROM tag WHERE namespace = ? AND name = ?"
+_PULL_REQUEST = """namespace, title, description, source, target, agent, created_at, status, ended_by, ended_at,
+ merge_event"""
+PULL_REQUEST = f"SELECT id, {_PULL_REQUEST} FROM pull_request WHERE namespace = ? AND id = ?"
+PULL_REQUESTS = f"SELECT id, {_PULL_REQUEST} FROM pull_request WHERE namespace = ? ORDER BY id"
+ADD_PULL_REQUEST = f"INSERT INTO pull_request({_PULL_REQUEST}) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+END_PULL_REQUEST = "UPDATE pull_request SET status = ?, ended_by = ?, ended_at = ?, merge_event = ? WHERE id = ?"
+_REVIEW = "seq, pull_request, agent, verdict, comment, source_seq, created_at"
+REVIEWS = f"""SELECT {_of(_REVIEW)} FROM json_each(?1) j CROSS JOIN review v ON v.pull_request = j.value
+ ORDER BY v.seq"""
+ADD_REVIEW = f"INSERT INTO review({_REVIEW}) VALUES(?, ?, ?, ?, ?, ?, ?)"
+_PENDING_MERGE = "namespace, source, target, paths, close, pull_request, is_open"
+PENDING_MERGES = f"SELECT id, {_PENDING_MERGE} FROM pending_merge WHERE namespace = ? ORDER BY id"
+ADD_PENDING_MERGE = f"INSERT INTO pending_merge({_PENDING_MERGE}) VALUES(?, ?, ?, ?, ?, ?, ?)"
+END_PENDING_MERGE = "UPDATE pending_merge SET is_open = 0 WHERE id = ?"
+_CONFLICT = "merge, slot, base, source, target, status, take, value, agent"
+CONFLICT = f"""SELECT v.id, {_of(_CONFLICT)}, m.id, {_of(_PENDING_MERGE).replace("v.", "m.")}
+ FROM conflict v JOIN pending_merge m ON m.id = v.merge WHERE m.namespace = ? AND v.id = ?"""
+CONFLICTS = f"""SELECT v.id, {_of(_CONFLICT)} FROM json_each(?1) j CROSS JOIN conflict v ON v.merge = j.value
+ ORDER BY v.id"""
+ADD_CONFLICT = f"INSERT INTO conflict({_CONFLICT}) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+SAVE_CONFLICT = "UPDATE conflict SET status = ?, take = ?, value = ?, agent = ? WHERE id = ?"
+_GRANT = "branch, grantee_type, grantee, permission, agent, created_at"
+GRANTS = f"SELECT {_GRANT} FROM access WHERE branch = ? ORDER BY grantee_type, grantee"
+GRANTS_OF = """SELECT a.branch, a.permission FROM branch b CROSS JOIN json_each(?2) j CROSS JOIN access a
+ ON a.branch = b.id AND a.grantee_type = json_extract(j.value, '$[0]') AND a.grantee = json_extract(j.value, '$[1]')
+ WHERE b.namespace = ?1"""
+SAVE_GRANT = f"INSERT OR REPLACE INTO access({_GRANT}) VALUES(?, ?, ?, ?, ?, ?)"
+DELETE_GRANT = "DELETE FROM access WHERE branch = ? AND grantee_type = ? AND grantee = ?"
+_API_KEY = "id, namespace, name, digest, agents, role, agent, created_at, expires_at, revoked_at"
+API_KEY = f"SELECT {_API_KEY} FROM api_key WHERE id = ?"
+API_KEYS = f"SELECT {_API_KEY} FROM api_key WHERE namespace = ? ORDER BY created_at, id"
+ADD_API_KEY = f"INSERT INTO api_key({_API_KEY}) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+REVOKE_API_KEY = "UPDATE api_key SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
 
 # --- the whole -------------------------------------------------------------------------------------------------------
 
 COUNT_ENTRIES = f"""SELECT count(*) FROM ({_VIEW.format(ranges=_RANGES_ALL)}) q CROSS JOIN log h ON h.seq = q.seq
  WHERE {_LIVE}"""
-COUNT_VERSIONS = """SELECT count(*) FROM log v CROSS JOIN path p ON p.id = v.slot >> 24
+_READABLE = "(?3 IS NULL OR b.id IN (SELECT value FROM json_each(?3)))"
+COUNT_VERSIONS = f"""SELECT count(*) FROM log v CROSS JOIN path p ON p.id = v.slot >> 24
  CROSS JOIN branch b ON b.id = v.branch
- WHERE v.slot IS NOT NULL AND p.owner IN (0, ?2) AND b.namespace = ?1"""
-COUNT_EVENTS = """SELECT count(*) FROM log v CROSS JOIN branch b ON b.id = v.branch
+ WHERE v.slot IS NOT NULL AND p.owner IN (0, ?2) AND b.namespace = ?1 AND {_READABLE}"""
+COUNT_EVENTS = f"""SELECT count(*) FROM log v CROSS JOIN branch b ON b.id = v.branch
  LEFT JOIN path p ON p.id = v.slot >> 24
- WHERE v.cause IS NULL AND b.namespace = ?1 AND (p.owner IS NULL OR p.owner IN (0, ?2))"""
-COUNT_BRANCHES = "SELECT count(*) FROM branch WHERE namespace = ?1"
-COUNT_AGENTS = """SELECT count(DISTINCT v.agent) FROM log v CROSS JOIN branch b ON b.id = v.branch
+ WHERE v.cause IS NULL AND b.namespace = ?1 AND (p.owner IS NULL OR p.owner IN (0, ?2))
+ AND {_READABLE}"""
+COUNT_BRANCHES = f"SELECT count(*) FROM branch b WHERE b.namespace = ?1 AND {_READABLE} AND ?2 IS ?2"
+COUNT_AGENTS = f"""SELECT count(DISTINCT v.agent) FROM log v CROSS JOIN branch b ON b.id = v.branch
  LEFT JOIN path p ON p.id = v.slot >> 24
- WHERE b.namespace = ?1 AND (p.owner IS NULL OR p.owner IN (0, ?2))"""
+ WHERE b.namespace = ?1 AND (p.owner IS NULL OR p.owner IN (0, ?2))
+ AND {_READABLE}"""
 PAGE_BYTES = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 ALL_VERSIONS_COUNT = "SELECT count(*) FROM log WHERE slot IS NOT NULL"
 INTEGRITY = "PRAGMA integrity_check(20)"

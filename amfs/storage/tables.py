@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from typing import Any, TypeVar
 
 from amfs.errors import InvalidInputError
@@ -18,9 +16,8 @@ from amfs.storage.base import (
     SHARED,
     BranchRow,
     EventRow,
-    ExperimentRow,
     ListFilter,
-    MergeEdge,
+    Making,
     NewEvent,
     NewVersion,
     Position,
@@ -30,6 +27,8 @@ from amfs.storage.base import (
     TimelineFilter,
     VersionRow,
 )
+from amfs.storage.hashing import row_hash
+from amfs.storage.records import Records, plain, row_id
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -63,12 +62,13 @@ class Names:
 class Tables:
     """A Reader, and inside a transaction that writes a Transaction."""
 
-    __slots__ = ("_execute", "_learned", "_names", "connection")
+    __slots__ = ("_execute", "_learned", "_names", "connection", "records")
 
     def __init__(self, connection: sqlite3.Connection, names: Names) -> None:
         self.connection = connection
         self._execute = connection.execute
         self._names = names
+        self.records = Records(connection)
         self._learned: list[tuple[dict[Any, Any], Any, Any]] | None = None
 
     def start_writing(self) -> None:
@@ -88,9 +88,7 @@ class Tables:
             self._learned.append((known, name, value))
 
     def _numbered(self, statement: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
-        """Run a statement whose parameters are numbered (``?2``), with a value for every number."""
-        plain, order = _plain(statement)
-        return self._execute(plain, [parameters[number] for number in order])
+        return self._execute(*plain(statement, parameters))
 
     def _id(self, known: dict[K, int], name: K, statement: str, parameters: tuple[Any, ...]) -> int | None:
         found = known.get(name)
@@ -185,13 +183,13 @@ class Tables:
         return bool(self._execute(q.OWNS_PRIVATE, (agent,)).fetchone()[0])
 
     def add_namespace(self, name: str, now: int) -> int:
-        return _made(self._execute(q.ADD_NAMESPACE, (name, now)))
+        return row_id(self._execute(q.ADD_NAMESPACE, (name, now)))
 
     def add_agent(self, name: str, home: int | None) -> int:
-        return _made(self._execute(q.ADD_AGENT, (name, home)))
+        return row_id(self._execute(q.ADD_AGENT, (name, home)))
 
     def add_branch(self, row: BranchRow) -> int:
-        made = _made(self._execute(q.ADD_BRANCH, row[1:5] + row[5:]))
+        made = row_id(self._execute(q.ADD_BRANCH, row[1:5] + row[5:]))
         self._numbered(q.ADD_LINEAGE, (made, row.parent, row.fork_seq))
         return made
 
@@ -202,7 +200,7 @@ class Tables:
         identity = (namespace, name, session)
         found = self._id(self._names.run_ids, identity, q.RUN_ID, identity)
         if found is None:
-            found = _made(self._execute(q.ADD_RUN, (*identity, thread, metadata)))
+            found = row_id(self._execute(q.ADD_RUN, (*identity, thread, metadata)))
             self._learn(self._names.run_ids, identity, found)
         return found
 
@@ -211,7 +209,7 @@ class Tables:
         if found is not None:
             return found
         row = self._execute(q.PATH, (owner, path)).fetchone()
-        path_id, number = row or (_made(self._execute(q.ADD_PATH, (owner, path))), 0)
+        path_id, number = row or (row_id(self._execute(q.ADD_PATH, (owner, path))), 0)
         if number >= _SLOTS_OF_A_PATH:
             raise InvalidInputError(f"path {path!r} holds {number} keys, the most one path can; use more paths")
         made = (path_id << 24) + number
@@ -254,6 +252,9 @@ class Tables:
 
     def versions(self, seqs: Sequence[int]) -> dict[int, VersionRow]:
         return {row[0]: VersionRow._make(row) for row in self._numbered(q.VERSIONS, (json.dumps(list(seqs)),))}
+
+    def makings(self, seqs: Sequence[int]) -> dict[int, Making]:
+        return {row[0]: Making._make(row) for row in self._numbered(q.MAKINGS, (json.dumps(list(seqs)),))}
 
     def newest_by(self, branch: int, slot: int, author: int) -> VersionRow | None:
         return _version(self._numbered(q.NEWEST_BY, (branch, slot, author)))
@@ -312,7 +313,7 @@ class Tables:
     # --- events ----------------------------------------------------------------------------------------------------
 
     def append_event(self, new: NewEvent) -> None:
-        self._execute(q.ADD_EVENT, new)
+        self._execute(q.ADD_EVENT, (*new, row_hash(new)))
 
     def event(self, seq: int) -> EventRow | None:
         row = self._execute(q.EVENT, (seq,)).fetchone()
@@ -321,7 +322,7 @@ class Tables:
     def timeline(self, which: TimelineFilter) -> list[EventRow]:
         parameters = (
             which.namespace, which.viewer, which.after, which.before, which.limit, which.agent, which.event_type,
-            which.branch, which.messages,
+            which.branch, which.messages, None if which.branches is None else json.dumps(list(which.branches)),
         )  # fmt: skip
         plain = which.event_type in (None, EVENT_CODE[EventType.WRITE])
         if which.branch is not None:
@@ -329,9 +330,9 @@ class Tables:
         elif which.agent is None or which.messages:
             rows = self._numbered(q.TIMELINE_ALL, parameters)
         elif plain:
-            rows = self._numbered(q.TIMELINE_AGENT, parameters[:7])
+            rows = self._numbered(q.TIMELINE_AGENT, parameters)
         else:
-            rows = self._numbered(q.TIMELINE_AGENT_RARE, parameters[:7])
+            rows = self._numbered(q.TIMELINE_AGENT_RARE, parameters)
         return [EventRow._make(row) for row in rows]
 
     def contexts(self, run: int, outcome: int) -> list[EventRow]:
@@ -361,67 +362,30 @@ class Tables:
     def last_seq_of(self, branch: int) -> int:
         return self._execute(q.LAST_OF_BRANCH, (branch,)).fetchone()[0] or 0
 
-    def merge_edges(self, targets: Sequence[int]) -> list[MergeEdge]:
-        return [MergeEdge._make(row) for row in self._numbered(q.MERGE_EDGES, (json.dumps(list(targets)),))]
+    def last_shared_version(self, branch: int) -> int:
+        row = self._execute(q.LAST_SHARED_VERSION, (branch,)).fetchone()
+        return 0 if row is None else row[0]
 
-    def add_merge_edge(self, edge: MergeEdge) -> None:
-        self._execute(q.ADD_MERGE_EDGE, edge)
-
-    # --- beside the log --------------------------------------------------------------------------------------------
-
-    def idempotent(self, namespace: int, agent: int, token: str) -> tuple[int, str] | None:
-        return self._execute(q.IDEMPOTENT, (namespace, agent, token)).fetchone()
-
-    def add_idempotent(self, namespace: int, agent: int, token: str, seq: int, request: str) -> None:
-        self._execute(q.ADD_IDEMPOTENT, (namespace, agent, token, seq, request))
-
-    def outcome(self, namespace: int, ref: str, outcome_type: str) -> int | None:
-        row = self._execute(q.OUTCOME, (namespace, ref, outcome_type)).fetchone()
+    def first_ts(self, branch: int) -> int | None:
+        row = self._execute(q.FIRST_OF_BRANCH, (branch,)).fetchone()
         return None if row is None else row[0]
-
-    def outcomes(self, namespace: int, ref: str) -> list[int]:
-        return [row[0] for row in self._execute(q.OUTCOMES, (namespace, ref))]
-
-    def add_outcome(self, namespace: int, ref: str, outcome_type: str, seq: int) -> None:
-        self._execute(q.ADD_OUTCOME, (namespace, ref, outcome_type, seq))
-
-    def read_set(self, runs: Sequence[int], outcome: int) -> list[int]:
-        return [row[0] for row in self._numbered(q.READ_SET, (json.dumps(list(runs)), outcome))]
-
-    def add_reads(self, run: int, reads: Mapping[int, int]) -> None:
-        self.connection.executemany(q.ADD_READ, ((run, seq, count) for seq, count in reads.items()))
-
-    def judge_reads(self, runs: Sequence[int], seqs: Sequence[int], outcome: int) -> None:
-        self._numbered(q.JUDGE_READS, (json.dumps(list(runs)), json.dumps(list(seqs)), outcome))
-
-    def judged(self, outcome: int) -> list[tuple[int, int | None, str | None]]:
-        return self._execute(q.JUDGED, (outcome,)).fetchall()
-
-    def add_judged(self, outcome: int, judged: Sequence[tuple[int, int | None, str | None]]) -> None:
-        self.connection.executemany(q.ADD_JUDGED, ((outcome, *one) for one in judged))
-
-    def experiments(self, namespace: int) -> list[ExperimentRow]:
-        return [ExperimentRow._make(row) for row in self._execute(q.EXPERIMENTS, (namespace,))]
-
-    def experiment(self, branch: int) -> ExperimentRow | None:
-        row = self._execute(q.EXPERIMENT, (branch,)).fetchone()
-        return None if row is None else ExperimentRow._make(row)
-
-    def save_experiment(self, row: ExperimentRow) -> None:
-        self._execute(q.SAVE_EXPERIMENT, row)
 
     # --- the whole -------------------------------------------------------------------------------------------------
 
-    def counts(self, namespace: int, branch: BranchRow, viewer: int, now: int) -> dict[str, int]:
+    def counts(
+        self, namespace: int, branch: BranchRow, viewer: int, now: int, branches: Sequence[int] | None
+    ) -> dict[str, int]:
+        readable = None if branches is None else json.dumps(list(branches))
+
         def count(statement: str, *parameters: Any) -> int:
             return int(self._numbered(statement, parameters).fetchone()[0])
 
         return {
             "entries": count(q.COUNT_ENTRIES, branch.id, viewer, None, now, None, -1, -1, NOW),
-            "versions": count(q.COUNT_VERSIONS, namespace, viewer),
-            "events": count(q.COUNT_EVENTS, namespace, viewer),
-            "branches": count(q.COUNT_BRANCHES, namespace),
-            "agents": count(q.COUNT_AGENTS, namespace, viewer),
+            "versions": count(q.COUNT_VERSIONS, namespace, viewer, readable),
+            "events": count(q.COUNT_EVENTS, namespace, viewer, readable),
+            "branches": count(q.COUNT_BRANCHES, namespace, viewer, readable),
+            "agents": count(q.COUNT_AGENTS, namespace, viewer, readable),
         }
 
     def problems(self) -> tuple[list[str], int, list[tuple[str, str]]]:
@@ -432,26 +396,10 @@ class Tables:
         return ["file_is_intact", *q.PROBLEMS], versions, found
 
 
-@cache
-def _plain(statement: str) -> tuple[str, list[int]]:
-    """Return a statement with plain placeholders, and which parameter each takes.
-
-    Python 3.12.0 to 3.12.3 warn of a numbered placeholder as if it were a named one.
-    """
-    order = [int(number) - 1 for number in re.findall(r"\?(\d+)", statement)]
-    return re.sub(r"\?\d+", "?", statement), order
-
-
 def _remember(known: dict[K, V], name: K, value: V) -> None:
     if len(known) >= _KEPT:
         known.clear()
     known[name] = value
-
-
-def _made(cursor: sqlite3.Cursor) -> int:
-    made = cursor.lastrowid
-    assert made is not None, "an INSERT has a rowid"  # noqa: S101
-    return made
 
 
 def _version(cursor: sqlite3.Cursor) -> VersionRow | None:
@@ -471,7 +419,8 @@ def _log_parameters(new: NewVersion) -> tuple[Any, ...]:
     row = new.row
     kept = (row.value, None) if row.value_seq == row.seq else (None, row.value_seq)
     event = (new.event_type, row.slot, new.cause, new.group, new.origin, new.details)
-    return (*row[:3], *event, row.version, row.live, *kept, *row[8:])
+    columns = (*row[:3], *event, row.version, row.live, *kept, *row[8:])
+    return (*columns, row_hash(columns))
 
 
 def _head_parameters(row: VersionRow) -> tuple[Any, ...]:
