@@ -14,25 +14,32 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from amfs.core import batches, validation
+from amfs.core import batches, resolutions, validation
 from amfs.core.merge import MergeResolver
 from amfs.core.runs import Run
 from amfs.experiment import Comparison, Experiment
 from amfs.memory import AgentMemory, EntryKey, Found, Moment
 from amfs.models import (
+    ApiKey,
+    Blame,
     Branch,
     BranchStatus,
     Change,
+    Conflict,
+    ConflictStatus,
+    CreatedApiKey,
     Entry,
     Event,
     EventType,
     ExperimentRecord,
     ExperimentStatus,
     Explanation,
+    Grant,
+    GranteeType,
     MemoryType,
     MergeResult,
     MergeStrategy,
@@ -40,7 +47,15 @@ from amfs.models import (
     Outcome,
     OutcomeType,
     Page,
+    Permission,
+    PullRequest,
+    PullRequestStatus,
+    ReviewVerdict,
+    Role,
+    RollbackResult,
+    Side,
     Stats,
+    Tag,
     VerifyReport,
 )
 from amfs.transaction import MemoryTransaction
@@ -326,7 +341,7 @@ class AsyncAgentMemory:
         name: str,
         *,
         target: str | None = None,
-        strategy: MergeStrategy | str = MergeStrategy.THREE_WAY,
+        strategy: MergeStrategy | str | MergeResolver = MergeStrategy.THREE_WAY,
         resolver: MergeResolver | None = None,
         paths: Iterable[str] | None = None,
         dry_run: bool = False,
@@ -337,6 +352,155 @@ class AsyncAgentMemory:
             self._memory.merge_branch, name, target=target, strategy=strategy, resolver=resolver, paths=paths,
             dry_run=dry_run, close=close,
         )  # fmt: skip
+
+    async def conflicts(
+        self, branch: str | None = None, *, status: ConflictStatus | str | None = ConflictStatus.OPEN
+    ) -> Page[Conflict]:
+        """Return the conflicts that manual merges stored, oldest first; see AgentMemory.conflicts."""
+        return self._memory.conflicts(branch, status=status)
+
+    async def resolve_conflict(
+        self, conflict_id: int, *, take: Side | str | None = None, value: Any = resolutions.UNSET
+    ) -> MergeResult:
+        """Settle a stored conflict; see AgentMemory.resolve_conflict."""
+        return await self._writer.run(self._memory.resolve_conflict, conflict_id, take=take, value=value)
+
+    async def cherry_pick(
+        self,
+        branch: str,
+        keys: Iterable[EntryKey],
+        *,
+        target: str | None = None,
+        strategy: MergeStrategy | str = MergeStrategy.THREE_WAY,
+        dry_run: bool = False,
+    ) -> MergeResult:
+        """Bring single entries of a branch into ``target`` (default; see AgentMemory.cherry_pick."""
+        return await self._writer.run(
+            self._memory.cherry_pick, branch, keys, target=target, strategy=strategy, dry_run=dry_run
+        )
+
+    # --- history -------------------------------------------------------------------------------------------------------
+
+    async def create_tag(
+        self, name: str, description: str = "", *, at: Moment | None = None, branch: str | None = None
+    ) -> Tag:
+        """Give a name to what a branch holds now, or held ``at`` a moment; use it wherever a moment is taken; see AgentMemory.create_tag."""
+        return await self._writer.run(self._memory.create_tag, name, description, at=at, branch=branch)
+
+    async def tags(self) -> Page[Tag]:
+        """Return the tags of the namespace, by the seq they pin; see AgentMemory.tags."""
+        return self._memory.tags()
+
+    async def delete_tag(self, name: str) -> Tag:
+        """Delete a tag and return what it was; the view it named stays in the history; see AgentMemory.delete_tag."""
+        return await self._writer.run(self._memory.delete_tag, name)
+
+    async def rollback(
+        self,
+        *,
+        tag_name: str | None = None,
+        timestamp: datetime | None = None,
+        seq: int | None = None,
+        agent_id: str | None = None,
+        include_others: bool = False,
+        dry_run: bool = False,
+        branch: str | None = None,
+    ) -> RollbackResult:
+        """Restore what the branch held at a tag, a time or a seq, by new versions; history stays as it is; see AgentMemory.rollback."""
+        return await self._writer.run(
+            self._memory.rollback,
+            tag_name=tag_name,
+            timestamp=timestamp,
+            seq=seq,
+            agent_id=agent_id,
+            include_others=include_others,
+            dry_run=dry_run,
+            branch=branch,
+        )
+
+    async def fork(self, new_agent_id: str, *, branch: str | None = None) -> int:
+        """Give a new agent a namespace of its own that starts with all this agent sees, and return how many entries; see AgentMemory.fork."""
+        return await self._writer.run(self._memory.fork, new_agent_id, branch=branch)
+
+    # --- review --------------------------------------------------------------------------------------------------------
+
+    async def create_pull_request(
+        self, title: str, source_branch: str, *, target_branch: str | None = None, description: str = ""
+    ) -> PullRequest:
+        """Propose to merge a branch into ``target_branch`` (default; see AgentMemory.create_pull_request."""
+        return await self._writer.run(
+            self._memory.create_pull_request, title, source_branch, target_branch=target_branch, description=description
+        )
+
+    async def review_pull_request(
+        self, pull_request_id: int, verdict: ReviewVerdict | str, comment: str = ""
+    ) -> PullRequest:
+        """Say what you think of a pull request; see AgentMemory.review_pull_request."""
+        return await self._writer.run(self._memory.review_pull_request, pull_request_id, verdict, comment)
+
+    async def merge_pull_request(
+        self,
+        pull_request_id: int,
+        *,
+        strategy: MergeStrategy | str | MergeResolver = MergeStrategy.THREE_WAY,
+        resolver: MergeResolver | None = None,
+        dry_run: bool = False,
+        close: bool = False,
+    ) -> MergeResult:
+        """Merge a pull request as ``merge_branch`` does; ``dry_run=True`` is its preview; see AgentMemory.merge_pull_request."""
+        return await self._writer.run(
+            self._memory.merge_pull_request,
+            pull_request_id,
+            strategy=strategy,
+            resolver=resolver,
+            dry_run=dry_run,
+            close=close,
+        )
+
+    async def close_pull_request(self, pull_request_id: int) -> PullRequest:
+        """Close a pull request without merging it; the branch stays; see AgentMemory.close_pull_request."""
+        return await self._writer.run(self._memory.close_pull_request, pull_request_id)
+
+    async def pull_requests(self, status: PullRequestStatus | str | None = None) -> Page[PullRequest]:
+        """Return the pull requests of the namespace, oldest first; see AgentMemory.pull_requests."""
+        return self._memory.pull_requests(status)
+
+    # --- access --------------------------------------------------------------------------------------------------------
+
+    async def grant_branch_access(
+        self, branch: str, grantee_type: GranteeType | str, grantee_id: str, permission: Permission | str
+    ) -> Grant:
+        """Let a user, a team or an API key read, or read and write, a branch; granting again replaces the permission; see AgentMemory.grant_branch_access."""
+        return await self._writer.run(self._memory.grant_branch_access, branch, grantee_type, grantee_id, permission)
+
+    async def revoke_branch_access(self, branch: str, grantee_type: GranteeType | str, grantee_id: str) -> Grant:
+        """Take a grant back, from the next transaction on, and return what it was; see AgentMemory.revoke_branch_access."""
+        return await self._writer.run(self._memory.revoke_branch_access, branch, grantee_type, grantee_id)
+
+    async def branch_access(self, branch: str) -> Page[Grant]:
+        """Return the grants on a branch; see AgentMemory.branch_access."""
+        return self._memory.branch_access(branch)
+
+    async def create_api_key(
+        self,
+        name: str,
+        *,
+        agent_ids: Iterable[str],
+        role: Role | str,
+        expires: datetime | timedelta | None = None,
+    ) -> CreatedApiKey:
+        """Make an API key for this namespace; its ``key`` is known at this moment only; see AgentMemory.create_api_key."""
+        return await self._writer.run(
+            self._memory.create_api_key, name, agent_ids=agent_ids, role=role, expires=expires
+        )
+
+    async def api_keys(self) -> Page[ApiKey]:
+        """Return what is known of the API keys of the namespace, oldest first; see AgentMemory.api_keys."""
+        return self._memory.api_keys()
+
+    async def revoke_api_key(self, key_id: str) -> ApiKey:
+        """Make an API key invalid from the next transaction on, given its id or the key itself; see AgentMemory.revoke_api_key."""
+        return await self._writer.run(self._memory.revoke_api_key, key_id)
 
     # --- experiments -----------------------------------------------------------------------------------------------
 
@@ -369,6 +533,27 @@ class AsyncAgentMemory:
     async def verify(self) -> VerifyReport:
         """Check every invariant of the database; see AgentMemory.verify."""
         return await asyncio.to_thread(self._memory.verify)
+
+    async def blame(self, entity_path: str, key: str, *, branch: str | None = None) -> Blame:
+        """Return where an entry and each of its fields came from; see AgentMemory.blame."""
+        return self._memory.blame(entity_path, key, branch=branch)
+
+    async def backup(self, path: str | os.PathLike[str]) -> VerifyReport:
+        """Copy the database, as it is now, into a file, while others go on using it; see AgentMemory.backup."""
+        return await self._writer.run(self._memory.backup, path)
+
+    @staticmethod
+    async def restore(path: str | os.PathLike[str], source: str | os.PathLike[str]) -> VerifyReport:
+        """Put a backup in the place of a database that nobody has open; see AgentMemory.restore."""
+        return await asyncio.to_thread(AgentMemory.restore, path, source)
+
+    async def export_namespace(self, path: str | os.PathLike[str]) -> int:
+        """Write all of the namespace, every version, event and branch, as JSON lines, and return how many; see AgentMemory.export_namespace."""
+        return await self._writer.run(self._memory.export_namespace, path)
+
+    async def import_namespace(self, path: str | os.PathLike[str]) -> int:
+        """Read what ``export_namespace`` wrote into this namespace, which must be empty, and return how many lines; see AgentMemory.import_namespace."""
+        return await self._writer.run(self._memory.import_namespace, path)
 
     async def close(self) -> None:
         """Save what the session read and, if this object opened the database, release it."""

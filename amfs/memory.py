@@ -12,34 +12,52 @@ from types import TracebackType
 from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Self, TypeVar
 
 from amfs.core import (
+    apikeys,
     batches,
+    blame,
     branches,
+    cherry_pick,
     conflicts,
     diff,
     experiments,
+    fork,
+    grants,
     insight,
     merge,
     outcomes,
+    pulls,
+    resolutions,
+    rollback,
     runs,
+    tags,
     timeline,
+    transfer,
     validation,
     versions,
 )
 from amfs.core.context import Access, Clock, Context, OutcomePolicy, Resolver, Seen
+from amfs.core.grants import Principal
 from amfs.core.runs import LiveRuns, Run
 from amfs.errors import ExperimentContextLostError, HandleClosedError
 from amfs.experiment import Comparison, Experiment, Hooks, routed_branch
 from amfs.models import (
+    ApiKey,
+    Blame,
     Branch,
     BranchStatus,
     Change,
+    Conflict,
     ConflictPolicy,
+    ConflictStatus,
+    CreatedApiKey,
     Durability,
     Entry,
     Event,
     EventType,
     ExperimentRecord,
     Explanation,
+    Grant,
+    GranteeType,
     MemoryType,
     MergeResult,
     MergeStrategy,
@@ -47,11 +65,19 @@ from amfs.models import (
     Outcome,
     OutcomeType,
     Page,
+    Permission,
+    PullRequest,
+    PullRequestStatus,
     ReadEvents,
+    ReviewVerdict,
+    Role,
+    RollbackResult,
+    Side,
     Stats,
+    Tag,
     VerifyReport,
 )
-from amfs.storage import open_storage
+from amfs.storage import open_storage, restore_database
 from amfs.storage.base import NOBODY, BranchRow, Reader, Reading
 from amfs.transaction import MemoryTransaction
 
@@ -60,8 +86,8 @@ __all__ = ["AgentMemory", "EntryKey", "Moment"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Moment = int | datetime
-"""A point in history: the seq of an event, or an aware datetime."""
+Moment = int | datetime | str
+"""A point in history: the seq of an event, an aware datetime, or the name of a tag."""
 
 EntryKey = Entry | tuple[str, str] | str
 """An entry named as one value: an Entry, a ``(path, key)`` pair, or "path/key" where that is unambiguous."""
@@ -91,6 +117,7 @@ class AgentMemory:
         read_events: When reads of other agents' entries are recorded: ``"sync"``, ``"batched"`` or ``"off"``.
         outcome_policy: How an outcome moves confidence. Default: ``amfs.beta_posterior``.
         max_value_bytes: The size limit of one value as JSON text in UTF-8.
+        principal: On whose authority the handle acts. Default: that of the owner, who may do everything.
         clock: Returns the time as microseconds since 1970 UTC. Default: the system's clock.
 
     A handle may be used by several threads. Close it, or use it in a ``with`` statement.
@@ -110,6 +137,7 @@ class AgentMemory:
         read_events: ReadEvents | Literal["sync", "batched", "off"] = ReadEvents.SYNC,
         outcome_policy: OutcomePolicy = outcomes.beta_posterior,
         max_value_bytes: int = validation.MAX_VALUE_BYTES,
+        principal: Principal | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._agent_id = validation.name("agent_id", agent_id)
@@ -117,6 +145,7 @@ class AgentMemory:
         self._live_runs = LiveRuns()
         self._session = self._new_session(session_id)
         self._clock: Clock = clock or _system_clock
+        self._principal = validation.optional("principal", principal, Principal)
         self._branch = validation.branch_name(branch)
         self._pinned: str | None = None
         self._seen: Seen = {}
@@ -127,7 +156,7 @@ class AgentMemory:
         try:
             self._namespace, self._namespace_id = self._open_namespace(namespace)
             self._scope = (self._storage.identity, self._namespace)
-            self._on(None).look(_branch_of)
+            self._on(None).read(_branch_of)
         except BaseException:
             self._storage.close()
             raise
@@ -187,8 +216,9 @@ class AgentMemory:
     ) -> Entry | None:
         """Return an entry, or None if it is absent, deleted, expired or below ``min_confidence``.
 
-        The agent's own private entry comes before a shared one of the same path and key. ``at`` reads the past (a seq
-        or an aware datetime). Reading another agent's entry records one cross_agent_read per run and version.
+        The agent's own private entry comes before a shared one of the same path and key. ``at`` reads the past (a
+        seq, an aware datetime or a tag). Reading another agent's entry records one cross_agent_read per run and
+        version.
         """
         return self._record(self._find(entity_path, key, at=at, min_confidence=min_confidence, branch=branch))
 
@@ -196,7 +226,7 @@ class AgentMemory:
         self, entity_path: str, key: str, *, at: Moment | None, min_confidence: float, branch: str | None
     ) -> Found[Entry | None]:
         """Do what ``read`` does, but leave it to the caller to ``_record`` what was found."""
-        return self._look_for(self._storage.reading(), branch, versions.read, entity_path, key, at, min_confidence)
+        return self._look_for(self._reading(), branch, versions.read, entity_path, key, at, min_confidence)
 
     def read_many(
         self, keys: Iterable[EntryKey], *, at: Moment | None = None, branch: str | None = None
@@ -406,7 +436,7 @@ class AgentMemory:
 
     def on_branch(self, name: str) -> Self:
         """Return a view of this handle pinned to a branch; experiments and ``switch_branch`` do not move it."""
-        return self._view(_pinned=self._on(name).look(_branch_of).name)
+        return self._view(_pinned=self._on(name).read(_branch_of).name)
 
     def branches(self, status: BranchStatus | str | None = None) -> Page[Branch]:
         """Return the branches of the namespace, oldest first."""
@@ -425,7 +455,7 @@ class AgentMemory:
         name: str,
         *,
         target: str | None = None,
-        strategy: MergeStrategy | str = MergeStrategy.THREE_WAY,
+        strategy: MergeStrategy | str | merge.MergeResolver = MergeStrategy.THREE_WAY,
         resolver: merge.MergeResolver | None = None,
         paths: Iterable[str] | None = None,
         dry_run: bool = False,
@@ -435,7 +465,8 @@ class AgentMemory:
 
         Args:
             strategy: ``three_way`` merges different keys, then different fields of one key; ``fast_forward`` refuses
-                if the target changed; ``source_wins`` and ``target_wins`` settle what three_way cannot.
+                if the target changed; ``source_wins`` and ``target_wins`` settle what three_way cannot; ``manual``
+                stores the conflicts for ``resolve_conflict`` and returns; or a resolver.
             resolver: ``(base, source, target) -> value``, called for each conflict, outside any transaction;
                 ``KEEP_CONFLICT`` leaves it standing.
             paths: Take only the entries under these paths. Such a merge is partial: a later one starts from the same
@@ -449,6 +480,192 @@ class AgentMemory:
         """
         plan = merge.request(strategy, resolver, paths, dry_run, close)
         return merge.merge_resolving(self._on(name), target, plan)
+
+    def conflicts(
+        self, branch: str | None = None, *, status: ConflictStatus | str | None = ConflictStatus.OPEN
+    ) -> Page[Conflict]:
+        """Return the conflicts that manual merges stored, oldest first: all, or those from or into a branch."""
+        access = self._on("main").free() if branch is None else self._on(branch)
+        return access.read(resolutions.list_conflicts, branch, status)
+
+    def resolve_conflict(
+        self, conflict_id: int, *, take: Side | str | None = None, value: Any = resolutions.UNSET
+    ) -> MergeResult:
+        """Settle a stored conflict: take one side's state, or a value. With the last one, the merge is carried out.
+
+        The merge is then planned anew and applied as one; what moved meanwhile and clashes again is stored as a new
+        conflict, and nothing is applied. The result says which: status ``merged``, or ``conflicts`` with those left.
+
+        Raises:
+            ConflictResolvedError: It was resolved before, or its merge was done in another way.
+        """
+        answer = resolutions.answer(conflict_id, take, value, self._settings.max_value_bytes)
+        return resolutions.resolve(self._on("main").free(), answer)
+
+    def cherry_pick(
+        self,
+        branch: str,
+        keys: Iterable[EntryKey],
+        *,
+        target: str | None = None,
+        strategy: MergeStrategy | str = MergeStrategy.THREE_WAY,
+        dry_run: bool = False,
+    ) -> MergeResult:
+        """Bring single entries of a branch into ``target`` (default: its parent): what their last write changed.
+
+        An Entry picks that version of it. The version before it is the base of the three-way merge; evidence gathered
+        since comes along. No merge is recorded, so a later merge meets equal values.
+
+        Raises:
+            MergeConflictError: The target changed the same; ``strategy="source_wins"`` takes the picked value.
+        """
+        picked = cherry_pick.request(keys, strategy, dry_run)
+        return cherry_pick.pick(self._on(branch), target, picked)
+
+    # --- history ---------------------------------------------------------------------------------------------------
+
+    def create_tag(
+        self, name: str, description: str = "", *, at: Moment | None = None, branch: str | None = None
+    ) -> Tag:
+        """Give a name to what a branch holds now, or held ``at`` a moment; use it wherever a moment is taken."""
+        return self._on(branch).amend(tags.create, name, description, at)
+
+    def tags(self) -> Page[Tag]:
+        """Return the tags of the namespace, by the seq they pin."""
+        return self._on("main").free().read(tags.list_tags)
+
+    def delete_tag(self, name: str) -> Tag:
+        """Delete a tag and return what it was; the view it named stays in the history."""
+        return tags.delete(self._on("main").free(), name)
+
+    def rollback(
+        self,
+        *,
+        tag_name: str | None = None,
+        timestamp: datetime | None = None,
+        seq: int | None = None,
+        agent_id: str | None = None,
+        include_others: bool = False,
+        dry_run: bool = False,
+        branch: str | None = None,
+    ) -> RollbackResult:
+        """Restore what the branch held at a tag, a time or a seq, by new versions; history stays as it is.
+
+        A rollback is undone by rolling back to the seq before it. Other agents' private entries are not touched.
+
+        Args:
+            agent_id: Undo only the values that this agent wrote since (without a moment: on this branch), and restore
+                what stood under them. Entries on which others built are skipped and reported.
+            include_others: Undo what other agents wrote, too.
+            dry_run: Return the result without writing.
+
+        Raises:
+            RollbackTouchesOthersError: Other agents wrote since, and ``include_others`` is not set.
+            BeforeHistoryError, TagNotFoundError, TagOffLineageError: There is nothing to go back to.
+        """
+        wanted = rollback.request(tag_name, timestamp, seq, agent_id, include_others, dry_run)
+        return rollback.roll_back(self._on(branch), wanted)
+
+    def fork(self, new_agent_id: str, *, branch: str | None = None) -> int:
+        """Give a new agent a namespace of its own that starts with all this agent sees, and return how many entries.
+
+        Nothing is copied. ``AgentMemory(new_agent_id)`` finds the namespace, named like the agent, by itself.
+
+        Raises:
+            AgentExistsError: The agent has acted already.
+        """
+        return self._on(branch).record(fork.fork, new_agent_id)
+
+    # --- review ----------------------------------------------------------------------------------------------------
+
+    def create_pull_request(
+        self, title: str, source_branch: str, *, target_branch: str | None = None, description: str = ""
+    ) -> PullRequest:
+        """Propose to merge a branch into ``target_branch`` (default: its parent)."""
+        return pulls.create(self._on(source_branch), target_branch, title, description)
+
+    def review_pull_request(self, pull_request_id: int, verdict: ReviewVerdict | str, comment: str = "") -> PullRequest:
+        """Say what you think of a pull request: approved, changes_requested or commented.
+
+        An approval holds for what the source branch is now: a later version there dismisses it. A request for changes
+        blocks the merge until the same reviewer approves.
+        """
+        return pulls.review(self._on("main").free(), pull_request_id, verdict, comment)
+
+    def merge_pull_request(
+        self,
+        pull_request_id: int,
+        *,
+        strategy: MergeStrategy | str | merge.MergeResolver = MergeStrategy.THREE_WAY,
+        resolver: merge.MergeResolver | None = None,
+        dry_run: bool = False,
+        close: bool = False,
+    ) -> MergeResult:
+        """Merge a pull request as ``merge_branch`` does; ``dry_run=True`` is its preview.
+
+        Raises:
+            PullRequestBlockedError: A reviewer requested changes. Without any review it may be merged.
+            MergeConflictError, FastForwardRefusedError: As with ``merge_branch``; the pull request stays open.
+        """
+        plan = merge.request(strategy, resolver, None, dry_run, close)
+        return pulls.merge(self._on("main").free(), pull_request_id, plan)
+
+    def close_pull_request(self, pull_request_id: int) -> PullRequest:
+        """Close a pull request without merging it; the branch stays."""
+        return pulls.close(self._on("main").free(), pull_request_id)
+
+    def pull_requests(self, status: PullRequestStatus | str | None = None) -> Page[PullRequest]:
+        """Return the pull requests of the namespace, oldest first."""
+        return self._on("main").free().read(pulls.list_pull_requests, status)
+
+    # --- access ----------------------------------------------------------------------------------------------------
+
+    def grant_branch_access(
+        self, branch: str, grantee_type: GranteeType | str, grantee_id: str, permission: Permission | str
+    ) -> Grant:
+        """Let a user, a team or an API key read, or read and write, a branch; granting again replaces the permission.
+
+        An API key is named by its id or by the key itself, of which only the id, or a digest, is kept. Main takes no
+        grants: what a principal may do there is its role.
+        """
+        grantee_id = apikeys.conceal(grantee_type, grantee_id)  # a traceback may show arguments
+        return self._on(branch).amend(grants.grant, grantee_type, grantee_id, permission)
+
+    def revoke_branch_access(self, branch: str, grantee_type: GranteeType | str, grantee_id: str) -> Grant:
+        """Take a grant back, from the next transaction on, and return what it was."""
+        grantee_id = apikeys.conceal(grantee_type, grantee_id)
+        return self._on(branch).amend(grants.revoke, grantee_type, grantee_id)
+
+    def branch_access(self, branch: str) -> Page[Grant]:
+        """Return the grants on a branch."""
+        return self._on(branch).read(grants.list_grants)
+
+    def create_api_key(
+        self,
+        name: str,
+        *,
+        agent_ids: Iterable[str],
+        role: Role | str,
+        expires: datetime | timedelta | None = None,
+    ) -> CreatedApiKey:
+        """Make an API key for this namespace; its ``key`` is known at this moment only.
+
+        Args:
+            name: What people call it.
+            agent_ids: The agents it may act as; ``"*"`` stands for any.
+            role: What it may do on main: reader, writer or admin. Other branches are granted.
+            expires: When it ends, as an aware datetime or a timedelta. Default: never.
+        """
+        return self._on("main").free().record(apikeys.create, name, agent_ids, role, expires)
+
+    def api_keys(self) -> Page[ApiKey]:
+        """Return what is known of the API keys of the namespace, oldest first."""
+        return self._on("main").free().read(apikeys.list_keys)
+
+    def revoke_api_key(self, key_id: str) -> ApiKey:
+        """Make an API key invalid from the next transaction on, given its id or the key itself."""
+        key_id = apikeys.conceal(GranteeType.API_KEY, key_id)
+        return self._on("main").free().record(apikeys.revoke, key_id)
 
     # --- experiments -----------------------------------------------------------------------------------------------
 
@@ -480,13 +697,56 @@ class AgentMemory:
 
     # --- insight ---------------------------------------------------------------------------------------------------
 
+    def blame(self, entity_path: str, key: str, *, branch: str | None = None) -> Blame:
+        """Return where an entry and each of its fields came from: version, agent, branch, merge, run and outcomes."""
+        return self._on(branch).read(blame.blame, entity_path, key)
+
     def stats(self, *, branch: str | None = None) -> Stats:
         """Return figures about the database and what this agent can see on the current branch."""
         return self._on(branch).read(insight.stats, self._storage, self._namespace)
 
     def verify(self) -> VerifyReport:
         """Check every invariant of the database, and the file itself, and return what is wrong with it."""
-        return self._on("main").read(insight.verify)
+        return self._on("main").free().read(insight.verify)
+
+    # --- safety ----------------------------------------------------------------------------------------------------
+
+    def backup(self, path: str | os.PathLike[str]) -> VerifyReport:
+        """Copy the database, as it is now, into a file, while others go on using it.
+
+        The copy is made beside ``path``, verified, and only then takes its place; its report is returned.
+
+        Raises:
+            CorruptDatabaseError: The copy is damaged, as the database must be. What was at ``path`` is untouched.
+        """
+        self._on("main").free().read(insight.require_owner)
+        return insight.backup(self._storage, path)
+
+    @staticmethod
+    def restore(path: str | os.PathLike[str], source: str | os.PathLike[str]) -> VerifyReport:
+        """Put a backup in the place of a database that nobody has open, after verifying it.
+
+        Raises:
+            DatabaseBusyError: Somebody has the database at ``path`` open.
+            CorruptDatabaseError, NotADatabaseError: ``source`` is no sound backup. Nothing was changed.
+        """
+        return insight.to_report(restore_database(path, source))
+
+    def export_namespace(self, path: str | os.PathLike[str]) -> int:
+        """Write all of the namespace, every version, event and branch, as JSON lines, and return how many.
+
+        Private entries of all agents are among them, API keys and grants are not.
+        """
+        return self._on("main").free().read(transfer.export_to, path, self._namespace)
+
+    def import_namespace(self, path: str | os.PathLike[str]) -> int:
+        """Read what ``export_namespace`` wrote into this namespace, which must be empty, and return how many lines.
+
+        Raises:
+            NamespaceNotEmptyError: Something was written here already.
+            InvalidExportError: The file is no export, or not whole. Nothing was imported.
+        """
+        return self._on("main").free().record(transfer.import_from, path)
 
     # --- life ------------------------------------------------------------------------------------------------------
 
@@ -517,7 +777,7 @@ class AgentMemory:
 
     def _pending(self, put: validation.CheckedPut) -> Entry:
         """Return the entry that a buffered write stands for until it is committed."""
-        return self._on(None).look(versions.pending, put)
+        return self._on(None).read(versions.pending, put)
 
     def close(self) -> None:
         """Save what the session read and, for the handle that opened the database, release it. Safe to call twice."""
@@ -552,21 +812,23 @@ class AgentMemory:
             )
         return routed or self._branch
 
-    def _context(self, tx: Reader, branch: str | None) -> Context:
+    def _context(self, tx: Reader, branch: str | None, wanted: Permission | None) -> Context:
         if self._is_closed():
             raise HandleClosedError("this AgentMemory was closed; open a new one")
         namespace = self._namespace_id
+        rights = grants.rights(tx, namespace, self._principal, self._agent_id, self._clock)
         return Context(
             tx,
             namespace,
             self._agent_id,
             tx.agent(self._agent_id) or NOBODY,
-            branches.find_branch(tx, namespace, self._branch_name(branch)),
+            branches.find_branch(tx, namespace, self._branch_name(branch), rights, wanted),
             runs.current(self._scope) or self._session,
             self._clock,
             self._settings,
             self._seen,
             self._live_runs,
+            rights,
         )
 
     def _view(self, **changed: Any) -> Self:
@@ -590,6 +852,10 @@ class AgentMemory:
     def _on(self, branch: str | None) -> Access:
         return Access(self._storage, self._context, branch)
 
+    def _reading(self) -> Reading:
+        """Return a context for one statement, and for those that look up what a principal may do."""
+        return self._storage.reading() if self._principal is None else self._storage.snapshot()
+
     def _look_for(
         self,
         reading: Reading,
@@ -599,7 +865,7 @@ class AgentMemory:
         **kwargs: P.kwargs,
     ) -> Found[T]:
         with reading as tx:
-            context = self._context(tx, branch)
+            context = self._context(tx, branch, Permission.READ)
             result = operation(context, *args, **kwargs)
         return Found(context, result, runs.observe(context, result))
 
@@ -611,11 +877,12 @@ class AgentMemory:
         return Run(validation.name("session_id", name), "", save=self._save_run, live=self._live_runs)
 
     def _save_run(self, run: Run) -> None:
-        runs.save(self._on("main"), run)
+        runs.save(self._on("main").free(), run)
 
     def _open_namespace(self, namespace: str | None) -> tuple[str, int]:
         wanted = None if namespace is None else validation.name("namespace", namespace)
-        return branches.open_namespace(self._storage, wanted, self._agent_id, self._clock())
+        may_create = self._principal is None or self._principal.role is Role.ADMIN
+        return branches.open_namespace(self._storage, wanted, self._agent_id, self._clock(), may_create=may_create)
 
 
 def _branch_of(context: Context) -> BranchRow:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from amfs.errors import BranchClosedError
-from amfs.models import ConflictPolicy, Evidence, OutcomeType, ReadEvents
+from amfs.errors import AccessDeniedError, BranchClosedError
+from amfs.models import ConflictPolicy, Evidence, OutcomeType, Permission, ReadEvents, Role
 from amfs.storage.base import NOBODY, SHARED, BranchRow, Reader, Slot, Storage, Transaction
 
 if TYPE_CHECKING:
@@ -29,6 +29,12 @@ Resolver = Callable[..., Any]
 
 Seen = dict[tuple[int, Slot], "Sighting"]
 """What a handle last saw of a slot on a branch."""
+
+MAIN = "main"
+"""The branch that always exists; what a principal may do there follows its role."""
+
+HIDDEN = "(hidden)"
+"""Stands for the name of a branch that the principal may not read."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -53,6 +59,28 @@ class Settings:
     """Whether what the handle sees must be remembered to notice later that it moved."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a principal may do in a namespace: by its role on main, by grants on other branches."""
+
+    role: Role | None
+    granted: Mapping[int, Permission]
+    grantees: tuple[tuple[str, str], ...]
+
+    def allow(self, name: str, row: BranchRow | None, wanted: Permission) -> bool:
+        """Return whether a branch may be used; what does not exist may be used by admins only."""
+        if self.role is Role.ADMIN:
+            return True
+        if name == MAIN:
+            return self.role is Role.WRITER or (self.role is Role.READER and wanted is Permission.READ)
+        held = None if row is None else self.granted.get(row.id)
+        return held is Permission.READ_WRITE or (held is Permission.READ and wanted is Permission.READ)
+
+
+OWNER = Rights(Role.ADMIN, {}, ())
+"""The rights of whoever holds the database and names no principal."""
+
+
 @dataclass(slots=True)
 class Context:
     """A view of memory: enough to read."""
@@ -67,6 +95,27 @@ class Context:
     settings: Settings
     seen: Seen
     live_runs: LiveRuns
+    rights: Rights
+
+    def may_read(self, branch: BranchRow) -> bool:
+        """Return whether the principal may read a branch."""
+        return self.rights.allow(branch.name, branch, Permission.READ)
+
+    def readable(self) -> list[int] | None:
+        """Return the ids of the branches that the principal may read, None for all."""
+        if self.rights.role is Role.ADMIN:
+            return None
+        return [row.id for row, _ in self.tx.branches(self.namespace) if self.may_read(row)]
+
+    def name_of(self, branch: int) -> str:
+        """Return the name of a branch by its id, as the principal may know it."""
+        row = self.tx.branch_by_id(branch)
+        return row.name if self.may_read(row) else HIDDEN
+
+    def require_admin(self, what: str) -> None:
+        """Refuse what only the owner and admins may do."""
+        if self.rights.role is not Role.ADMIN:
+            raise AccessDeniedError(f"only the owner of the database and admins may {what}")
 
     @property
     def owners(self) -> tuple[int, ...]:
@@ -115,35 +164,48 @@ class Access(NamedTuple):
     """How an operation reaches the database: it opens the transaction, makes the context, and calls the core."""
 
     storage: Storage
-    context: Callable[[Reader, str | None], Context]
+    context: Callable[[Reader, str | None, Permission | None], Context]
     branch: str | None
-
-    def look(self, operation: Callable[Concatenate[Context, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run an operation that reads with one statement."""
-        with self.storage.reading() as tx:
-            return operation(self.context(tx, self.branch), *args, **kwargs)
+    is_free: bool = False
+    """Whether the operation is the engine's own, such as saving what a run read, and needs no permission."""
 
     def read(self, operation: Callable[Concatenate[Context, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run an operation that reads one state with several statements."""
         with self.storage.snapshot() as tx:
-            return operation(self.context(tx, self.branch), *args, **kwargs)
+            return operation(self._begin(tx, Permission.READ), *args, **kwargs)
 
     def write(self, operation: Callable[Concatenate[WriteContext, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run an operation that writes; all of it is committed, or nothing."""
-        return self._commit(False, operation, *args, **kwargs)
+        return self._commit(Permission.READ_WRITE, False, operation, *args, **kwargs)
+
+    def amend(self, operation: Callable[Concatenate[WriteContext, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an operation that changes what is known about a branch, open or closed: a tag, a grant, a verdict."""
+        return self._commit(Permission.READ_WRITE, True, operation, *args, **kwargs)
 
     def record(self, operation: Callable[Concatenate[WriteContext, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run an operation that adds events which a closed branch takes too."""
-        return self._commit(True, operation, *args, **kwargs)
+        """Run an operation that adds events which a closed branch takes too, from whoever may read it."""
+        return self._commit(Permission.READ, True, operation, *args, **kwargs)
+
+    def free(self) -> Access:
+        """Return this access for what the engine does by itself, whatever the principal may do."""
+        return self._replace(is_free=True)
+
+    def _begin(self, tx: Reader, wanted: Permission) -> Context:
+        return self.context(tx, self.branch, None if self.is_free else wanted)
 
     def _commit(
-        self, closed_ok: bool, operation: Callable[Concatenate[WriteContext, P], T], *args: P.args, **kwargs: P.kwargs
+        self,
+        wanted: Permission,
+        closed_ok: bool,
+        operation: Callable[Concatenate[WriteContext, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> T:
         context: WriteContext | None = None
         committed = False
         try:
             with self.storage.writing() as tx:
-                context = begin(self.context(tx, self.branch), tx, closed_ok=closed_ok)
+                context = begin(self._begin(tx, wanted), tx, closed_ok=closed_ok)
                 context.run.flush(context)
                 result = operation(context, *args, **kwargs)
             committed = True
@@ -175,6 +237,7 @@ def begin(context: Context, tx: Transaction, *, closed_ok: bool = False) -> Writ
         context.settings,
         context.seen,
         context.live_runs,
+        context.rights,
         now=max(context.clock(), position.ts + 1),
         seq=position.seq,
         run_row=context.run.row(tx, context.namespace),

@@ -11,8 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from amfs.core import fields, versions
-from amfs.core.branches import find_branch
+from amfs.core import branches, fields, versions
 from amfs.core.context import Context
 from amfs.errors import InvalidInputError
 from amfs.models import Change, Conflict, Page
@@ -77,10 +76,11 @@ def diff_branch(context: Context, target: str | None) -> Page[Change]:
 def target_of(context: Context, target: str | None) -> BranchRow:
     """Return the branch that the context's branch is compared with: the one named, else its parent."""
     if target is not None:
-        return find_branch(context.tx, context.namespace, target)
-    if context.branch.parent is None:
+        return branches.named(context, target)
+    parent = branches.parent_of(context, context.branch)
+    if parent is None:
         raise InvalidInputError(f"branch {context.branch.name!r} has no parent; say which target= is meant")
-    return context.tx.branch_by_id(context.branch.parent)
+    return branches.named(context, parent.name)
 
 
 def compare(context: Context, source: BranchRow, target: BranchRow) -> Comparison:

@@ -36,12 +36,27 @@ def stats(context: Context, storage: Storage, namespace: str) -> Stats:
 
 def verify(context: Context) -> VerifyReport:
     """Return what is wrong with the database."""
-    checks, versions, problems = context.tx.problems()
+    context.require_admin("verify the database")
+    return to_report(context.tx.problems())
+
+
+def to_report(problems: tuple[list[str], int, list[tuple[str, str]]]) -> VerifyReport:
+    """Return what a check of a database found as a report."""
+    checks, versions, found = problems
     return VerifyReport(
         checks=tuple(checks),
         versions=versions,
-        problems=tuple(Problem(check=check, detail=detail) for check, detail in problems),
+        problems=tuple(Problem(check=check, detail=detail) for check, detail in found),
     )
+
+
+def require_owner(context: Context) -> None:
+    """Refuse what touches the whole database to anyone but its owner and admins."""
+    context.require_admin("do that")
+
+
+def backup(storage: Storage, path: object) -> VerifyReport:
+    raise NotImplementedError
 
 
 def _notes(context: Context, storage: Storage, engine: str) -> list[str]:

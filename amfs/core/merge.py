@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amfs.core import branches, diff, experiments, fields, timeline, validation
-from amfs.core.branches import find_branch
 from amfs.core.conflicts import asking
 from amfs.core.context import Access, Context, WriteContext, closed
 from amfs.core.evidence import posterior
@@ -122,7 +121,7 @@ def _sides(context: Context, target: str | None) -> tuple[str, str]:
 
 
 def _source(context: Context, name: str, wanted: Request) -> BranchRow:
-    row = find_branch(context.tx, context.namespace, name)
+    row = branches.named(context, name)
     if wanted.close:
         branches.require_closable(row)
     if not context.tx.is_open(row.id):

@@ -33,6 +33,7 @@ _LARGEST = 2**62
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 E = TypeVar("E", bound=StrEnum)
+K = TypeVar("K")
 
 
 class CheckedPut(NamedTuple):
@@ -140,6 +141,13 @@ def several(what: str, values: object) -> list[object]:
     if isinstance(values, str | bytes | Entry) or not isinstance(values, Iterable):
         raise InvalidInputError(f"{what} must be several, such as a list, not {shown(values)}")
     return list(cast("Iterable[object]", values))
+
+
+def optional(what: str, value: object, kind: type[K]) -> K | None:
+    """Return a thing of a kind, None for None."""
+    if value is None or isinstance(value, kind):
+        return value
+    raise InvalidInputError(f"{what} must be a {kind.__name__} or None, not {shown(value)}")
 
 
 def shown(value: object) -> str:

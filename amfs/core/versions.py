@@ -393,7 +393,7 @@ def entry(context: Context, row: VersionRow, slot: Slot, *, superseded: bool = F
         "version": row.version,
         "seq": row.seq,
         "confidence": row.confidence,
-        "branch": context.branch.name if row.branch == context.branch.id else tx.branch_by_id(row.branch).name,
+        "branch": context.branch.name if row.branch == context.branch.id else context.name_of(row.branch),
         "memory_type": MEMORY_TYPE[row.memory_type],
         "shared": slot.owner == SHARED,
         "superseded": superseded,

@@ -1,0 +1,11 @@
+"""stub"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amfs.errors import NotSupportedError
+
+
+def fork(*args: Any) -> Any:
+    raise NotSupportedError("stub")
