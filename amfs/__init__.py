@@ -12,6 +12,7 @@ from amfs.core.context import (
     Resolver,
 )
 from amfs.core.evidence import beta_posterior
+from amfs.core.grants import Principal
 from amfs.core.merge import MergeResolver
 from amfs.core.runs import Run
 from amfs.errors import (
@@ -226,6 +227,7 @@ __all__ = [
     "Page",
     "PathInfo",
     "Permission",
+    "Principal",
     "Problem",
     "PullRequest",
     "PullRequestBlockedError",

@@ -374,17 +374,17 @@ class AsyncAgentMemory:
         strategy: MergeStrategy | str = MergeStrategy.THREE_WAY,
         dry_run: bool = False,
     ) -> MergeResult:
-        """Bring single entries of a branch into ``target`` (default; see AgentMemory.cherry_pick."""
+        """Bring single entries of a branch into ``target``; see AgentMemory.cherry_pick."""
         return await self._writer.run(
             self._memory.cherry_pick, branch, keys, target=target, strategy=strategy, dry_run=dry_run
         )
 
-    # --- history -------------------------------------------------------------------------------------------------------
+    # --- history ------------------------------------------------------------------------------------------------------
 
     async def create_tag(
         self, name: str, description: str = "", *, at: Moment | None = None, branch: str | None = None
     ) -> Tag:
-        """Give a name to what a branch holds now, or held ``at`` a moment; use it wherever a moment is taken; see AgentMemory.create_tag."""
+        """Give a name to what a branch holds now; see AgentMemory.create_tag."""
         return await self._writer.run(self._memory.create_tag, name, description, at=at, branch=branch)
 
     async def tags(self) -> Page[Tag]:
@@ -406,7 +406,7 @@ class AsyncAgentMemory:
         dry_run: bool = False,
         branch: str | None = None,
     ) -> RollbackResult:
-        """Restore what the branch held at a tag, a time or a seq, by new versions; history stays as it is; see AgentMemory.rollback."""
+        """Restore what the branch held at a tag; see AgentMemory.rollback."""
         return await self._writer.run(
             self._memory.rollback,
             tag_name=tag_name,
@@ -419,15 +419,15 @@ class AsyncAgentMemory:
         )
 
     async def fork(self, new_agent_id: str, *, branch: str | None = None) -> int:
-        """Give a new agent a namespace of its own that starts with all this agent sees, and return how many entries; see AgentMemory.fork."""
+        """Give a new agent a namespace of its own that starts with all this agent sees; see AgentMemory.fork."""
         return await self._writer.run(self._memory.fork, new_agent_id, branch=branch)
 
-    # --- review --------------------------------------------------------------------------------------------------------
+    # --- review -------------------------------------------------------------------------------------------------------
 
     async def create_pull_request(
         self, title: str, source_branch: str, *, target_branch: str | None = None, description: str = ""
     ) -> PullRequest:
-        """Propose to merge a branch into ``target_branch`` (default; see AgentMemory.create_pull_request."""
+        """Propose to merge a branch into ``target_branch``; see AgentMemory.create_pull_request."""
         return await self._writer.run(
             self._memory.create_pull_request, title, source_branch, target_branch=target_branch, description=description
         )
@@ -447,7 +447,7 @@ class AsyncAgentMemory:
         dry_run: bool = False,
         close: bool = False,
     ) -> MergeResult:
-        """Merge a pull request as ``merge_branch`` does; ``dry_run=True`` is its preview; see AgentMemory.merge_pull_request."""
+        """Merge a pull request as ``merge_branch`` does; see AgentMemory.merge_pull_request."""
         return await self._writer.run(
             self._memory.merge_pull_request,
             pull_request_id,
@@ -465,16 +465,16 @@ class AsyncAgentMemory:
         """Return the pull requests of the namespace, oldest first; see AgentMemory.pull_requests."""
         return self._memory.pull_requests(status)
 
-    # --- access --------------------------------------------------------------------------------------------------------
+    # --- access -------------------------------------------------------------------------------------------------------
 
     async def grant_branch_access(
         self, branch: str, grantee_type: GranteeType | str, grantee_id: str, permission: Permission | str
     ) -> Grant:
-        """Let a user, a team or an API key read, or read and write, a branch; granting again replaces the permission; see AgentMemory.grant_branch_access."""
+        """Let a user; see AgentMemory.grant_branch_access."""
         return await self._writer.run(self._memory.grant_branch_access, branch, grantee_type, grantee_id, permission)
 
     async def revoke_branch_access(self, branch: str, grantee_type: GranteeType | str, grantee_id: str) -> Grant:
-        """Take a grant back, from the next transaction on, and return what it was; see AgentMemory.revoke_branch_access."""
+        """Take a grant back; see AgentMemory.revoke_branch_access."""
         return await self._writer.run(self._memory.revoke_branch_access, branch, grantee_type, grantee_id)
 
     async def branch_access(self, branch: str) -> Page[Grant]:
@@ -489,7 +489,7 @@ class AsyncAgentMemory:
         role: Role | str,
         expires: datetime | timedelta | None = None,
     ) -> CreatedApiKey:
-        """Make an API key for this namespace; its ``key`` is known at this moment only; see AgentMemory.create_api_key."""
+        """Make an API key for this namespace; see AgentMemory.create_api_key."""
         return await self._writer.run(
             self._memory.create_api_key, name, agent_ids=agent_ids, role=role, expires=expires
         )
@@ -499,7 +499,7 @@ class AsyncAgentMemory:
         return self._memory.api_keys()
 
     async def revoke_api_key(self, key_id: str) -> ApiKey:
-        """Make an API key invalid from the next transaction on, given its id or the key itself; see AgentMemory.revoke_api_key."""
+        """Make an API key invalid from the next transaction on; see AgentMemory.revoke_api_key."""
         return await self._writer.run(self._memory.revoke_api_key, key_id)
 
     # --- experiments -----------------------------------------------------------------------------------------------
@@ -548,11 +548,11 @@ class AsyncAgentMemory:
         return await asyncio.to_thread(AgentMemory.restore, path, source)
 
     async def export_namespace(self, path: str | os.PathLike[str]) -> int:
-        """Write all of the namespace, every version, event and branch, as JSON lines, and return how many; see AgentMemory.export_namespace."""
+        """Write all of the namespace; see AgentMemory.export_namespace."""
         return await self._writer.run(self._memory.export_namespace, path)
 
     async def import_namespace(self, path: str | os.PathLike[str]) -> int:
-        """Read what ``export_namespace`` wrote into this namespace, which must be empty, and return how many lines; see AgentMemory.import_namespace."""
+        """Read what ``export_namespace`` wrote into this namespace; see AgentMemory.import_namespace."""
         return await self._writer.run(self._memory.import_namespace, path)
 
     async def close(self) -> None:
@@ -681,6 +681,12 @@ class AsyncExperiment:
         return await self._writer.run(
             self.experiment.merge, target=target, strategy=strategy, dry_run=dry_run, close=close
         )
+
+    async def pull_request(
+        self, title: str | None = None, *, target: str | None = None, description: str = ""
+    ) -> PullRequest:
+        """Propose to merge the experiment."""
+        return await self._writer.run(self.experiment.pull_request, title, target=target, description=description)
 
     async def discard(self) -> None:
         """Close the branch."""

@@ -14,7 +14,7 @@ from amfs import display
 from amfs.core import experiments, validation
 from amfs.core.runs import Scope
 from amfs.errors import AMFSError, InvalidInputError, NotFoundError, UsageError
-from amfs.models import Change, ExperimentRecord, ExperimentStatus, MergeResult, MergeStrategy, Page
+from amfs.models import Change, ExperimentRecord, ExperimentStatus, MergeResult, MergeStrategy, Page, PullRequest
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -196,6 +196,13 @@ class Experiment:
         """Bring what the experiment changed into the branch it came from, or another."""
         return self._handle.merge_branch(self.branch, target=target, strategy=strategy, dry_run=dry_run, close=close)
 
+    def pull_request(
+        self, title: str | None = None, *, target: str | None = None, description: str = ""
+    ) -> PullRequest:
+        """Propose to merge the experiment into the branch it came from, or another; the title is its name."""
+        what = self.name if title is None else title
+        return self._handle.create_pull_request(what, self.branch, target_branch=target, description=description)
+
     def discard(self) -> None:
         """Close the branch: it stays readable, and is done with."""
         self._handle.close_branch(self.branch)
@@ -204,7 +211,7 @@ class Experiment:
         return f"Experiment({self.name!r})" if self._branch is None else f"Experiment({self.name!r}, {self.branch!r})"
 
     def _record(self, operation: Callable[..., ExperimentRecord], *args: Any) -> None:
-        self._hooks.access(self.branch).record(operation, *args)
+        self._hooks.access(self.branch).amend(operation, *args)
 
 
 class Comparison:

@@ -25,6 +25,7 @@ from amfs.core import (
     insight,
     merge,
     outcomes,
+    pending,
     pulls,
     resolutions,
     rollback,
@@ -35,7 +36,7 @@ from amfs.core import (
     validation,
     versions,
 )
-from amfs.core.context import Access, Clock, Context, OutcomePolicy, Resolver, Seen
+from amfs.core.context import OWNER, Access, Clock, Context, OutcomePolicy, Resolver, Rights, Seen
 from amfs.core.grants import Principal
 from amfs.core.runs import LiveRuns, Run
 from amfs.errors import ExperimentContextLostError, HandleClosedError
@@ -486,7 +487,7 @@ class AgentMemory:
     ) -> Page[Conflict]:
         """Return the conflicts that manual merges stored, oldest first: all, or those from or into a branch."""
         access = self._on("main").free() if branch is None else self._on(branch)
-        return access.read(resolutions.list_conflicts, branch, status)
+        return access.read(pending.list_conflicts, branch, status)
 
     def resolve_conflict(
         self, conflict_id: int, *, take: Side | str | None = None, value: Any = resolutions.UNSET
@@ -813,10 +814,18 @@ class AgentMemory:
         return routed or self._branch
 
     def _context(self, tx: Reader, branch: str | None, wanted: Permission | None) -> Context:
+        """Return the context of a call: what the principal may do is looked up by each."""
         if self._is_closed():
             raise HandleClosedError("this AgentMemory was closed; open a new one")
+        rights = grants.rights(tx, self._namespace_id, self._principal, self._agent_id, self._clock)
+        return self._context_with(rights, tx, branch, wanted)
+
+    def _own_context(self, tx: Reader, branch: str | None, wanted: Permission | None) -> Context:
+        """Return the context of what the handle does for itself, such as saving what a run read: nobody asks for it."""
+        return self._context_with(OWNER, tx, branch, wanted)
+
+    def _context_with(self, rights: Rights, tx: Reader, branch: str | None, wanted: Permission | None) -> Context:
         namespace = self._namespace_id
-        rights = grants.rights(tx, namespace, self._principal, self._agent_id, self._clock)
         return Context(
             tx,
             namespace,
@@ -877,7 +886,7 @@ class AgentMemory:
         return Run(validation.name("session_id", name), "", save=self._save_run, live=self._live_runs)
 
     def _save_run(self, run: Run) -> None:
-        runs.save(self._on("main").free(), run)
+        runs.save(Access(self._storage, self._own_context, "main"), run)
 
     def _open_namespace(self, namespace: str | None) -> tuple[str, int]:
         wanted = None if namespace is None else validation.name("namespace", namespace)

@@ -136,8 +136,7 @@ def _details(row: ApiKeyRow) -> dict[str, str]:
 
 def _deadline(context: WriteContext, expires: object) -> int | None:
     if isinstance(expires, datetime):
-        validation.moment("expires", expires)
-        deadline = microseconds(expires)
+        deadline = microseconds(validation.aware("expires", expires))
     else:
         ttl = validation.seconds(expires)
         deadline = None if ttl is None else context.now + ttl

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amfs.core import timeline, validation
+from amfs.core import moments, pending, timeline, validation
 from amfs.core.context import MAIN, OWNER, Context, Rights, WriteContext, instant
 from amfs.errors import (
     AccessDeniedError,
@@ -76,15 +76,11 @@ def create(context: WriteContext, name: object, description: object, at: object)
     """Create a branch from the context's branch."""
     source, tx = context.branch, context.tx
     wanted = validation.branch_name(name)
-    about = validation.name("description", description, validation.MAX_VALUE_BYTES) if description else ""
-    fork = timeline.resolve(context, "at", at)
+    about = validation.description(description)
+    fork = None if at is None else moments.view_at(context, at)
     if tx.branch(context.namespace, wanted) is not None:
         raise BranchExistsError(f"branch {wanted!r} exists already; choose another name")
-    if source.depth >= MAX_DEPTH:
-        raise BranchDepthError(
-            f"branch {source.name!r} has {source.depth} ancestors, the most there can be; "
-            "create the new branch from one nearer to main"
-        )
+    require_depth(source)
     details = {"branch": wanted, "source": source.name, "description": about, "fork_seq": fork}
     if fork is None:
         details["fork_seq"] = context.seq + 1
@@ -115,6 +111,15 @@ def _let_creator_write(context: WriteContext, branch: BranchRow) -> None:
             context.tx.records.save_grant(row)
 
 
+def require_depth(source: BranchRow) -> None:
+    """Refuse to create a branch from one that has as many ancestors as there can be."""
+    if source.depth >= MAX_DEPTH:
+        raise BranchDepthError(
+            f"branch {source.name!r} has {source.depth} ancestors, the most there can be; "
+            "create the new branch from one nearer to main"
+        )
+
+
 def parent_of(context: Context, row: BranchRow) -> BranchRow | None:
     """Return the branch of the same namespace that a branch was created from; a forked main has none."""
     parent = None if row.parent is None else context.tx.branch_by_id(row.parent)
@@ -129,6 +134,7 @@ def close(context: WriteContext) -> Branch:
 def close_row(context: WriteContext, branch: BranchRow) -> Branch:
     """Close a branch that is known to be open."""
     require_closable(branch)
+    pending.end_all_of(context, branch)
     timeline.append(context, EventType.BRANCH_CLOSED, {"branch": branch.name}, branch=branch.id)
     context.tx.close_branch(branch.id, context.now)
     return _model(context, branch, is_open=False)

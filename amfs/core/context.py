@@ -101,9 +101,14 @@ class Context:
         """Return whether the principal may read a branch."""
         return self.rights.allow(branch.name, branch, Permission.READ)
 
+    @property
+    def reads_everything(self) -> bool:
+        """Whether no branch is hidden from the principal."""
+        return self.rights.role is Role.ADMIN
+
     def readable(self) -> list[int] | None:
         """Return the ids of the branches that the principal may read, None for all."""
-        if self.rights.role is Role.ADMIN:
+        if self.reads_everything:
             return None
         return [row.id for row, _ in self.tx.branches(self.namespace) if self.may_read(row)]
 
@@ -167,7 +172,7 @@ class Access(NamedTuple):
     context: Callable[[Reader, str | None, Permission | None], Context]
     branch: str | None
     is_free: bool = False
-    """Whether the operation is the engine's own, such as saving what a run read, and needs no permission."""
+    """Whether no permission on the branch is needed: the operation is about the namespace, and looks for itself."""
 
     def read(self, operation: Callable[Concatenate[Context, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run an operation that reads one state with several statements."""
@@ -186,8 +191,12 @@ class Access(NamedTuple):
         """Run an operation that adds events which a closed branch takes too, from whoever may read it."""
         return self._commit(Permission.READ, True, operation, *args, **kwargs)
 
+    def elsewhere(self, branch: str) -> Access:
+        """Return access to another branch, as the principal has it."""
+        return self._replace(branch=branch, is_free=False)
+
     def free(self) -> Access:
-        """Return this access for what the engine does by itself, whatever the principal may do."""
+        """Return this access for what is about the whole namespace: the operation looks at the rights by itself."""
         return self._replace(is_free=True)
 
     def _begin(self, tx: Reader, wanted: Permission) -> Context:

@@ -1,21 +1,32 @@
 """Three-way difference: the base two views have in common, and what the source changed since.
 
-A view contains another if it goes back to it through a fork or a complete merge. The base is the newest view that both
-sides contain, as git's merge base; of several that do not contain each other, the one with the highest seq. A merge
-counts for shared entries and for the private ones of the agent that merged, so the base is kept per slot owner.
+A view contains another if it goes back to it through a fork or a complete merge that was not rolled back. The base is
+the newest view that both sides contain, as git's merge base; of several that do not contain each other, the one with
+the highest seq. A merge counts for shared entries and for the private ones of the agent that merged, so the base is
+kept per slot owner.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from amfs.core import branches, fields, versions
 from amfs.core.context import Context
 from amfs.errors import InvalidInputError
 from amfs.models import Change, Conflict, Page
-from amfs.storage.base import NOBODY, SHARED, BranchRow, Reader, Segment, Slot, VersionRow
+from amfs.storage.base import (
+    NOBODY,
+    SHARED,
+    BranchRow,
+    MergeEdge,
+    Reader,
+    RollbackRow,
+    Segment,
+    Slot,
+    VersionRow,
+)
 
 
 class View(NamedTuple):
@@ -100,28 +111,76 @@ def head_view(tx: Reader, branch: BranchRow) -> View:
 
 def merge_base(tx: Reader, one: View, other: View, agent: int | None) -> View:
     """Return the newest view that both views contain; ``agent`` counts only the merges that agent made."""
-    mine, theirs = _reach(tx, one, agent), _reach(tx, other, agent)
+    merges = _Merges(tx, agent)
+    mine, theirs = merges.reach(one), merges.reach(other)
     common = [View(branch, min(seq, theirs[branch])) for branch, seq in mine.items() if branch in theirs]
     return max(common, key=lambda view: (view.seq, view.branch))
 
 
-def _reach(tx: Reader, view: View, agent: int | None) -> dict[int, int]:
-    """Return how much of every branch a view contains, as the highest seq of each."""
-    reached: dict[int, int] = {}
-    wave = [view]
-    while wave:
-        for branch, seq in wave:
-            reached[branch] = max(seq, reached.get(branch, -1))
-        ends = {branch: reached[branch] for branch, _ in wave}
-        # Edges come oldest first; of those from one source the last contains the others.
-        newest: dict[tuple[int, int], View] = {}
-        for edge in tx.records.merge_edges(list(ends)):
-            if edge.seq <= ends[edge.target] and agent in (None, edge.agent):
-                newest[edge.target, edge.source] = View(edge.source, edge.source_seq)
-        rows = (tx.branch_by_id(branch) for branch in ends)
-        parents = [View(row.parent, min(row.fork_seq, ends[row.id])) for row in rows if row.parent is not None]
-        wave = [end for end in (*parents, *newest.values()) if end.seq > reached.get(end.branch, -1)]
-    return reached
+class _Merges:
+    """The merges and rollbacks of the branches that were looked at so far, and what views contain by them.
+
+    A view contains what its lineage held, and the sources of the merges into it. A rollback of a whole branch takes
+    back the merges between the view it restored and itself. Of several merges of one source the last counts: it
+    brought whatever the source had become.
+    """
+
+    def __init__(self, tx: Reader, agent: int | None) -> None:
+        self._tx = tx
+        self._agent = agent
+        self._edges: dict[int, list[MergeEdge]] = {}
+        self._rollbacks: dict[int, list[RollbackRow]] = {}
+
+    def reach(self, view: View) -> dict[int, int]:
+        """Return how much of every branch a view contains, as the highest seq of each."""
+        reached = self._walk(view, grows=True)
+        return self._walk(view, grows=False) if any(self._rollbacks.values()) else reached
+
+    def _walk(self, start: View, *, grows: bool) -> dict[int, int]:
+        """Follow merges wave by wave. Where nothing was rolled back, a branch only ``grows``: older views are in newer.
+
+        The first walk meets every branch that there is to meet, so it also finds whether that holds.
+        """
+        reached: dict[int, int] = {}
+        met, wave = {start}, [start]
+        while wave:
+            self._load({part.branch for view in wave for part in self._tx.lineage(view.branch)})
+            for view in wave:
+                for branch, _, upper in self._tx.lineage(view.branch, view.seq):
+                    reached[branch] = max(upper, reached.get(branch, -1))
+            merged = dict.fromkeys(end for view in wave for end in self._merged(view) if end not in met)
+            wave = [end for end in merged if not (grows and end.seq <= reached.get(end.branch, -1))]
+            met.update(wave)
+        return reached
+
+    def _merged(self, view: View) -> Iterator[View]:
+        """Yield the views that were merged into a view and not rolled back."""
+        bound = view.seq
+        for branch, _, upper in self._tx.lineage(view.branch):
+            bound = min(bound, upper)
+            sources: set[int] = set()
+            while True:
+                undone = next((row for row in reversed(self._rollbacks[branch]) if row.seq <= bound), None)
+                for edge in reversed(self._edges[branch]):
+                    if (undone is None or undone.seq < edge.seq) and edge.seq <= bound and edge.source not in sources:
+                        sources.add(edge.source)
+                        yield View(edge.source, edge.source_seq)
+                if undone is None:
+                    break
+                bound = undone.to_seq
+
+    def _load(self, branches: set[int]) -> None:
+        new = sorted(branches - self._edges.keys())
+        if not new:
+            return
+        for branch in new:
+            self._edges[branch], self._rollbacks[branch] = [], []
+        for edge in self._tx.records.merge_edges(new):
+            if self._agent in (None, edge.agent):
+                self._edges[edge.target].append(edge)
+        for row in self._tx.records.rollbacks(new):
+            if self._agent in (None, row.agent):
+                self._rollbacks[row.branch].append(row)
 
 
 def deltas(context: Context, comparison: Comparison, side: View, other: View) -> list[Delta]:
@@ -135,7 +194,7 @@ def deltas(context: Context, comparison: Comparison, side: View, other: View) ->
 
 def _deltas(context: Context, base: View, side: View, other: View, owner: int | None) -> list[Delta]:
     tx, now = context.tx, context.time()
-    candidates = tx.changed_slots(_differing(tx, base, side), context.agent_id)
+    candidates = tx.changed_slots(differing(tx, base, side), context.agent_id)
     names = tx.slots(candidates)
     slots = [slot for slot in candidates if owner is None or names[slot].owner == owner]
     before, after, there = (tx.visible_many(view.branch, slots, view.seq) for view in (base, side, other))
@@ -143,12 +202,12 @@ def _deltas(context: Context, base: View, side: View, other: View, owner: int | 
     for slot in slots:
         rows = (before.get(slot), after.get(slot), there.get(slot))
         old, new, opposite = (versions.present(row, now) for row in rows)
-        if not (same_value(old, new) and particulars(old) == particulars(new)):
+        if not is_unchanged(old, new):
             found.append(Delta(names[slot], slot, old, new, opposite, *rows[1:]))
     return found
 
 
-def _differing(tx: Reader, one: View, other: View) -> list[Segment]:
+def differing(tx: Reader, one: View, other: View) -> list[Segment]:
     """Return the parts of branches that only one of two views contains."""
     uppers = [{part.branch: part.upper for part in tx.lineage(view.branch, view.seq)} for view in (one, other)]
     segments: list[Segment] = []
@@ -164,6 +223,11 @@ def same_value(one: VersionRow | None, other: VersionRow | None) -> bool:
     if one is None or other is None:
         return one is other
     return one.value_seq == other.value_seq or fields.same_text(one.value, other.value)
+
+
+def is_unchanged(one: VersionRow | None, other: VersionRow | None) -> bool:
+    """Return whether two states of an entry are equal in all that a merge carries along."""
+    return same_value(one, other) and particulars(one) == particulars(other)
 
 
 def particulars(row: VersionRow | None) -> tuple[Any, ...] | None:
@@ -182,7 +246,7 @@ def conflict_of(context: Context, delta: Delta) -> Conflict | None:
     """Return the conflict that stands between both sides of an entry, None if they merge."""
     if not (delta.source_changed_value and delta.target_changed_value):
         return None
-    clashes = delta.merge().clashes
+    merged, clashes = delta.merge()
     if not clashes:
         return None
     base, source, target = sides_of(context, delta)
@@ -198,6 +262,7 @@ def conflict_of(context: Context, delta: Delta) -> Conflict | None:
         source=source,
         target=target,
         fields=clashes,
+        merged=None if source is None or target is None else merged,
     )
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from amfs.core import branches, validation
 from amfs.core.context import Context, WriteContext, instant
 from amfs.errors import NotFoundError
 from amfs.models import Branch, ExperimentRecord, ExperimentStatus, Page
 from amfs.storage.base import BranchRow, ExperimentRow
-
-if TYPE_CHECKING:
-    from amfs.storage.base import Reader
 
 PREFIX = "experiment/"
 
@@ -40,7 +37,7 @@ def start(context: WriteContext, name: str, params: Mapping[str, Any]) -> Experi
         ended=None,
     )
     tx.records.save_experiment(row)
-    return _model(tx, row)
+    return _model(context, row)
 
 
 def close_branch(context: WriteContext) -> Branch:
@@ -74,12 +71,13 @@ def conclude(context: WriteContext, branch: BranchRow, status: ExperimentStatus)
 
 def record(context: Context) -> ExperimentRecord:
     """Return the experiment of the context's branch."""
-    return _model(context.tx, _row(context))
+    return _model(context, _row(context))
 
 
 def list_experiments(context: Context) -> Page[ExperimentRecord]:
     """Return the experiments of the namespace, oldest first."""
-    return Page([_model(context.tx, row) for row in context.tx.records.experiments(context.namespace)])
+    rows = context.tx.records.experiments(context.namespace)
+    return Page([_model(context, row) for row in rows if context.may_read(context.tx.branch_by_id(row.branch))])
 
 
 def _row(context: Context) -> ExperimentRow:
@@ -91,14 +89,15 @@ def _row(context: Context) -> ExperimentRow:
 
 def _save(context: WriteContext, row: ExperimentRow) -> ExperimentRecord:
     context.tx.records.save_experiment(row)
-    return _model(context.tx, row)
+    return _model(context, row)
 
 
-def _model(tx: Reader, row: ExperimentRow) -> ExperimentRecord:
+def _model(context: Context, row: ExperimentRow) -> ExperimentRecord:
+    tx = context.tx
     return ExperimentRecord(
         name=row.name,
         branch=tx.branch_by_id(row.branch).name,
-        source=tx.branch_by_id(row.source).name,
+        source=context.name_of(row.source),
         params=json.loads(row.params),
         metrics=json.loads(row.metrics),
         status=ExperimentStatus(row.status),

@@ -1,11 +1,63 @@
-"""stub"""
+"""Fork: giving a new agent a namespace of its own that starts with all that another agent sees."""
 
 from __future__ import annotations
 
-from typing import Any
+from amfs.core import branches, timeline, validation
+from amfs.core.context import MAIN, WriteContext
+from amfs.errors import AgentExistsError
+from amfs.models import EventType
+from amfs.storage.base import EVENT_CODE, BranchRow, NewVersion
 
-from amfs.errors import NotSupportedError
+_FORK = EVENT_CODE[EventType.FORK]
 
 
-def fork(*args: Any) -> Any:
-    raise NotSupportedError("stub")
+def fork(context: WriteContext, new_agent_id: object) -> int:
+    """Make the namespace of a new agent from the context's branch and return how many entries it holds.
+
+    Its main is a branch of the source, so nothing is copied. Only the agent's private entries get a version each, by
+    reference, in the private space of the new agent.
+    """
+    tx, wanted = context.tx, validation.name("new_agent_id", new_agent_id)
+    if tx.agent(wanted) is not None or tx.namespace(wanted) is not None:
+        raise AgentExistsError(
+            f"{wanted!r} is an agent that has acted already, or a namespace; fork onto a name that is new"
+        )
+    branches.require_depth(context.branch)
+    entries = tx.count_entries(context.branch, context.agent_id, context.now)
+    about = {"new_agent": wanted, "namespace": wanted, "entries": entries}
+    event = timeline.append(context, EventType.FORK, about)
+    namespace = tx.add_namespace(wanted, context.now)
+    agent = tx.add_agent(wanted, namespace)
+    main = BranchRow(
+        id=0,
+        namespace=namespace,
+        name=MAIN,
+        parent=context.branch.id,
+        fork_seq=event,
+        depth=context.branch.depth + 1,
+        created_by=agent,
+        created_at=context.now,
+        description="",
+    )
+    main = main._replace(id=tx.add_branch(main))
+    source = {"source_agent": context.agent, "source_branch": context.branch.name, "entries": entries}
+    begun = timeline.append(context, EventType.FORK, source, agent=agent, branch=main.id)
+    _hand_over(context, main, agent, begun)
+    return entries
+
+
+def _hand_over(context: WriteContext, main: BranchRow, agent: int, event: int) -> None:
+    """Give the new agent what is private to the old one, live now."""
+    tx = context.tx
+    if not tx.owns_private(context.agent_id):
+        return
+    made: list[NewVersion] = []
+    for row in tx.private(context.branch, context.agent_id, context.now):
+        slot = tx.slots([row.slot])[row.slot]
+        seq = context.next_seq()
+        version = row._replace(
+            seq=seq, ts=context.now, branch=main.id, slot=tx.add_slot(agent, slot.path, slot.key), version=1,
+            agent=context.agent_id, run=context.run_row,
+        )  # fmt: skip
+        made.append(NewVersion(version, _FORK, event, None, row.seq, None))
+    tx.append_versions(made)

@@ -15,7 +15,7 @@ _WAL_RESET_FIXED = (3, 51, 3)
 
 def stats(context: Context, storage: Storage, namespace: str) -> Stats:
     """Return figures about the database and what this agent can see on the context's branch."""
-    counts = context.tx.counts(context.namespace, context.branch, context.agent_id, context.time(), None)
+    counts = context.tx.counts(context.namespace, context.branch, context.agent_id, context.time(), context.readable())
     about = storage.describe()
     engine = str(about["engine_version"])
     return Stats(
@@ -56,7 +56,8 @@ def require_owner(context: Context) -> None:
 
 
 def backup(storage: Storage, path: object) -> VerifyReport:
-    raise NotImplementedError
+    """Copy the database into a file and return the report of the copy."""
+    return to_report(storage.backup(path))
 
 
 def _notes(context: Context, storage: Storage, engine: str) -> list[str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from amfs.core import branches, diff, experiments, fields, timeline, validation
+from amfs.core import branches, diff, experiments, fields, pending, timeline, validation, versions
 from amfs.core.conflicts import asking
 from amfs.core.context import Access, Context, WriteContext, closed
 from amfs.core.evidence import posterior
@@ -20,7 +20,6 @@ from amfs.errors import (
     FastForwardRefusedError,
     InvalidInputError,
     MergeConflictError,
-    NotSupportedError,
 )
 from amfs.models import (
     KEEP_CONFLICT,
@@ -30,6 +29,7 @@ from amfs.models import (
     MergeResult,
     MergeStatus,
     MergeStrategy,
+    Side,
 )
 from amfs.storage.base import EVENT_CODE, SHARED, MergeEdge, NewVersion, VersionRow
 
@@ -40,10 +40,11 @@ if TYPE_CHECKING:
 MergeResolver = Callable[[Any, Any, Any], Any]
 """Takes the values of base, source and target (None where absent) and returns one, or ``KEEP_CONFLICT``."""
 
-_MERGED = EVENT_CODE[EventType.BRANCH_MERGED]
+Identity = tuple[int, int, int]
+"""A slot and the versions of source and target that clash on it, 0 where absent: what a decision was made for."""
 
-Decisions = Mapping[tuple[int, int, int], str | None]
-"""What a resolver answered, by slot and the versions of both sides: JSON text, or None to keep the conflict."""
+Decisions = Mapping[Identity, Side | str | None]
+"""How conflicts are settled: by a side, by JSON text, or None to keep the conflict."""
 
 
 class Request(NamedTuple):
@@ -57,18 +58,22 @@ class Request(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a merge would do, entry by entry; the lists hold deltas, ``writes`` the version each applied one becomes."""
+    """What a merge would do, entry by entry; the lists hold deltas, ``writes`` the version each applied one becomes.
+
+    ``conflicts`` shows what the deltas in ``clashing`` are.
+    """
 
     comparison: Comparison
     changed: int
     applied: list[Delta]
-    writes: list[_Write]
+    writes: list[Write]
     skipped: list[Delta]
     conflicts: list[Conflict]
+    clashing: list[Delta]
     refused: bool
 
 
-class _Write(NamedTuple):
+class Write(NamedTuple):
     """A version to make on the target, all but its position; ``origin`` is the version it was taken from."""
 
     row: VersionRow
@@ -86,9 +91,11 @@ class _Undecided(Exception):  # noqa: N818 - it is caught here, and never an err
 
 def request(strategy: object, resolver: MergeResolver | None, paths: object, dry_run: bool, close: bool) -> Request:
     """Return a merge that passed the gate."""
+    if callable(strategy):
+        if resolver is not None:
+            raise InvalidInputError("pass one resolver: as strategy= or as resolver=")
+        strategy, resolver = MergeStrategy.THREE_WAY, cast("MergeResolver", strategy)
     chosen = validation.choice("strategy", strategy, MergeStrategy)
-    if chosen is MergeStrategy.MANUAL:
-        raise NotSupportedError("strategy 'manual' is not offered by this version; pass resolver= or another strategy")
     if resolver is not None and (not callable(resolver) or chosen is not MergeStrategy.THREE_WAY):
         raise InvalidInputError("resolver must be a function (base, source, target) -> value, with strategy three_way")
     checked = None if paths is None else tuple(map(validation.entity_path, validation.several("paths", paths)))
@@ -97,23 +104,33 @@ def request(strategy: object, resolver: MergeResolver | None, paths: object, dry
 
 def merge_resolving(access: Access, target: str | None, wanted: Request) -> MergeResult:
     """Merge the branch of ``access`` into a target and return what was done, or would be."""
-    source, into = access.read(_sides, target)
-    on_target = access._replace(branch=into)
-    decisions: dict[tuple[int, int, int], str | None] = {}
+    source, into = access.read(sides, target)
+    return asking_resolver(access.elsewhere(into), source, wanted, carry_out)
+
+
+def asking_resolver(
+    on_target: Access,
+    source: str,
+    wanted: Request,
+    carry: Callable[[WriteContext, str, Request, Decisions], MergeResult],
+) -> MergeResult:
+    """Carry out or preview a merge into the branch of ``on_target``; a resolver is asked outside any transaction."""
+    decisions: dict[Identity, Side | str | None] = {}
 
     def attempt() -> MergeResult:
         if wanted.dry_run:
-            return on_target.read(_preview, source, wanted, decisions)
-        return on_target.write(_merge, source, wanted, decisions)
+            return on_target.read(preview, source, wanted, decisions)
+        return on_target.write(carry, source, wanted, decisions)
 
     def ask(undecided: _Undecided) -> None:
         for delta in undecided.deltas:
-            decisions[_identity(delta)] = _ask(wanted, delta, undecided.max_value_bytes)
+            decisions[identity(delta)] = _ask(wanted, delta, undecided.max_value_bytes)
 
     return asking(attempt, _Undecided, ask, "the resolver")
 
 
-def _sides(context: Context, target: str | None) -> tuple[str, str]:
+def sides(context: Context, target: str | None) -> tuple[str, str]:
+    """Return the names of the context's branch and of the one it is to be merged into."""
     other = diff.target_of(context, target)
     if other.id == context.branch.id:
         raise InvalidInputError(f"branch {other.name!r} cannot be merged into itself")
@@ -131,37 +148,51 @@ def _source(context: Context, name: str, wanted: Request) -> BranchRow:
     return row
 
 
-def _preview(context: Context, source: str, wanted: Request, decisions: Decisions) -> MergeResult:
+def preview(context: Context, source: str, wanted: Request, decisions: Decisions) -> MergeResult:
+    """Return what a merge into the context's branch would do."""
     row = _source(context, source, wanted)
     if not context.tx.is_open(context.branch.id):
         raise closed(context.branch)
-    return _result(context, row, wanted, _plan(context, row, wanted, decisions), None)
+    return result(context, row, wanted, _plan(context, row, wanted, decisions), None)
 
 
-def _merge(context: WriteContext, source: str, wanted: Request, decisions: Decisions) -> MergeResult:
+def carry_out(
+    context: WriteContext, source: str, wanted: Request, decisions: Decisions, pull_request: int | None = None
+) -> MergeResult:
+    """Merge a branch into the context's, or raise; a manual merge with open conflicts stores them instead."""
     row = _source(context, source, wanted)
     plan = _plan(context, row, wanted, decisions)
-    if plan.refused:
-        result = _result(context, row, wanted, plan, None)
-        raise FastForwardRefusedError(
-            f"{context.branch.name!r} changed since it and {source!r} parted; merge with strategy three_way",
-            result,
-        )
+    refuse(context, row, wanted, plan)
     if plan.conflicts:
-        result = _result(context, row, wanted, plan, None)
+        stored = pending.store(context, row, wanted.paths, plan.clashing, close=wanted.close, pull_request=pull_request)
+        return result(context, row, wanted, plan, None).model_copy(update={"conflicts": stored})
+    done = result(context, row, wanted, plan, _apply(context, row, wanted, plan) if plan.changed else None)
+    if wanted.paths is None:
+        pending.end(context, row, context.branch)
+        if plan.changed:
+            experiments.conclude(context, row, ExperimentStatus.MERGED)
+    elif wanted.strategy is MergeStrategy.MANUAL:
+        pending.end(context, row, context.branch, wanted.paths)
+    if wanted.close:
+        branches.close_row(context, row)
+    return done
+
+
+def refuse(context: Context, source: BranchRow, wanted: Request, plan: Plan) -> None:
+    """Raise where a plan cannot be carried out."""
+    if plan.refused:
+        raise FastForwardRefusedError(
+            f"{context.branch.name!r} changed since it and {source.name!r} parted; merge with strategy three_way",
+            result(context, source, wanted, plan, None),
+        )
+    if plan.conflicts and wanted.strategy is not MergeStrategy.MANUAL:
         names = ", ".join(f"{one.entity_path}/{one.key}" for one in plan.conflicts[:5])
         count = "1 conflict" if len(plan.conflicts) == 1 else f"{len(plan.conflicts)} conflicts"
         raise MergeConflictError(
-            f"{count} between {source!r} and {context.branch.name!r}: {names}; "
-            "pass a strategy (source_wins, target_wins) or resolver=. Nothing was merged",
-            result,
+            f"{count} between {source.name!r} and {context.branch.name!r}: {names}; "
+            "pass a strategy (source_wins, target_wins, manual) or resolver=. Nothing was merged",
+            result(context, source, wanted, plan, None),
         )
-    result = _result(context, row, wanted, plan, _apply(context, row, wanted, plan) if plan.changed else None)
-    if plan.changed and wanted.paths is None:
-        experiments.conclude(context, row, ExperimentStatus.MERGED)
-    if wanted.close:
-        branches.close_row(context, row)
-    return result
 
 
 # --- planning --------------------------------------------------------------------------------------------------------
@@ -175,7 +206,13 @@ def _plan(context: Context, source: BranchRow, wanted: Request, decisions: Decis
         if wanted.paths is None or _under(delta.slot.path, wanted.paths)
     ]
     refused = bool(changed) and _refused(context, comparison, wanted)
-    plan = Plan(comparison, len(changed), [], [], [], [], refused)
+    if wanted.strategy is MergeStrategy.MANUAL:
+        decisions = pending.decisions(context, source, context.branch, wanted.paths)
+    return decide_all(context, Plan(comparison, len(changed), [], [], [], [], [], refused), changed, wanted, decisions)
+
+
+def decide_all(context: Context, plan: Plan, changed: Sequence[Delta], wanted: Request, decisions: Decisions) -> Plan:
+    """Fill a plan with what becomes of every entry; entries that a resolver has not seen yet leave the transaction."""
     undecided: list[Delta] = []
     for delta in changed:
         _decide(context, delta, wanted, decisions, plan, undecided)
@@ -188,24 +225,27 @@ def _decide(
     context: Context, delta: Delta, wanted: Request, decisions: Decisions, plan: Plan, undecided: list[Delta]
 ) -> None:
     """Add one entry to what is applied, skipped or in conflict."""
+    decision = decisions.get(identity(delta))
     conflict = diff.conflict_of(context, delta)
     if conflict is None:
         _accept(delta, _write(context, delta), plan)
     elif wanted.strategy is MergeStrategy.SOURCE_WINS:
         _accept(delta, _take(delta, context.agent_id), plan)
-    elif wanted.strategy is MergeStrategy.TARGET_WINS:
+    elif wanted.strategy is MergeStrategy.TARGET_WINS or decision is Side.TARGET:
         plan.skipped.append(delta)
-    elif wanted.resolver is None:
-        plan.conflicts.append(conflict)
-    elif _identity(delta) not in decisions:
+    elif isinstance(decision, Side):
+        chosen = delta if decision is Side.SOURCE else delta._replace(source=delta.base, source_newest=None)
+        _accept(delta, _take(chosen, context.agent_id), plan)
+    elif decision is not None:
+        _accept(delta, _combined(context, delta, decision), plan)
+    elif wanted.resolver is not None and identity(delta) not in decisions:
         undecided.append(delta)
-    elif (text := decisions[_identity(delta)]) is None:
-        plan.conflicts.append(conflict)
     else:
-        _accept(delta, _combined(context, delta, text), plan)
+        plan.conflicts.append(conflict)
+        plan.clashing.append(delta)
 
 
-def _accept(delta: Delta, write: _Write | None, plan: Plan) -> None:
+def _accept(delta: Delta, write: Write | None, plan: Plan) -> None:
     if write is not None:
         plan.applied.append(delta)
         plan.writes.append(write)
@@ -219,7 +259,7 @@ def _refused(context: Context, comparison: Comparison, wanted: Request) -> bool:
     return any(delta.source_changed_value for delta in theirs)
 
 
-def _write(context: Context, delta: Delta) -> _Write | None:
+def _write(context: Context, delta: Delta) -> Write | None:
     """Return the version an entry without a conflict becomes on the target, None if it stays as it is."""
     if not delta.source_changed_value:
         return None if delta.target_changed_value else _add_evidence(delta)
@@ -233,16 +273,16 @@ def _write(context: Context, delta: Delta) -> _Write | None:
     return _combined(context, delta, validation.json_text(merged, context.settings.max_value_bytes))
 
 
-def _take(delta: Delta, merger: int) -> _Write | None:
+def _take(delta: Delta, merger: int) -> Write | None:
     """Take the source's state over: its value and all that belongs to it, or its deletion."""
     source, target = delta.source, delta.target
     if source is None:
-        return None if target is None else _Write(_tombstone(delta, target, merger), None)
+        return None if target is None else Write(_tombstone(delta, target, merger), None)
     born = source.born if target is None else target.born
-    return _Write(source._replace(version=_number(delta), born=born), source.seq)
+    return Write(source._replace(version=_number(delta), born=born), source.seq)
 
 
-def _add_evidence(delta: Delta) -> _Write | None:
+def _add_evidence(delta: Delta) -> Write | None:
     """Add to the target what the source learned about the same value since the base.
 
     Particulars that the source changed are taken over. If the base held another value, all of the source's evidence
@@ -267,7 +307,7 @@ def _add_evidence(delta: Delta) -> _Write | None:
             row = row._replace(confidence=posterior(row.prior, row.good, row.bad))
     if diff.particulars(row) == diff.particulars(target):
         return None
-    return _Write(row._replace(version=_number(delta)), source.seq)
+    return Write(row._replace(version=_number(delta)), source.seq)
 
 
 def _described(base: VersionRow | None, source: VersionRow, target: VersionRow) -> dict[str, Any]:
@@ -279,7 +319,7 @@ def _described(base: VersionRow | None, source: VersionRow, target: VersionRow) 
     }
 
 
-def _combined(context: Context, delta: Delta, text: str) -> _Write:
+def _combined(context: Context, delta: Delta, text: str) -> Write:
     """Return a value of both sides: a new one, by the merging agent, as sure as the less sure side."""
     sides = [row for row in (delta.source, delta.target) if row is not None]
     confidence = min(row.confidence for row in sides)
@@ -289,16 +329,13 @@ def _combined(context: Context, delta: Delta, text: str) -> _Write:
     )  # fmt: skip
     if delta.source is not None and delta.target is not None:
         row = row._replace(**_described(delta.base, delta.source, delta.target))
-    return _Write(row, None if delta.source is None else delta.source.seq)
+    return Write(row, None if delta.source is None else delta.source.seq)
 
 
 def _tombstone(delta: Delta, target: VersionRow, merger: int) -> VersionRow:
     """Return the target's entry deleted, by whoever deleted it on the source; by the merger, if nobody did there."""
     gone = delta.source_newest
-    return target._replace(
-        version=target.version + 1, live=0, value=None, value_seq=0, good=0.0, bad=0.0, outcomes=0, expires=None,
-        refs=None, author=merger if gone is None else gone.author,
-    )  # fmt: skip
+    return versions.tombstone(target, merger if gone is None else gone.author)
 
 
 def _number(delta: Delta) -> int:
@@ -309,7 +346,8 @@ def _under(path: str, prefixes: Sequence[str]) -> bool:
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in prefixes)
 
 
-def _identity(delta: Delta) -> tuple[int, int, int]:
+def identity(delta: Delta) -> Identity:
+    """Return what a decision about an entry is made for."""
     seqs = [0 if row is None else row.seq for row in (delta.source, delta.target)]
     return delta.slot_id, seqs[0], seqs[1]
 
@@ -332,7 +370,16 @@ def _rows(delta: Delta) -> tuple[VersionRow | None, VersionRow | None, VersionRo
 
 def _apply(context: WriteContext, source: BranchRow, wanted: Request, plan: Plan) -> int:
     """Write a plan and return the seq of its event."""
-    event = timeline.append(context, EventType.BRANCH_MERGED, _details(context, source, wanted, plan))
+    event = write_plan(context, plan, EventType.BRANCH_MERGED, details(context, source, wanted, plan))
+    if wanted.paths is None:
+        edge = MergeEdge(context.branch.id, event, source.id, plan.comparison.source.seq, context.agent_id)
+        context.tx.records.add_merge_edge(edge)
+    return event
+
+
+def write_plan(context: WriteContext, plan: Plan, event_type: EventType, about: dict[str, Any]) -> int:
+    """Append an event and the versions under it, and return its seq."""
+    event = timeline.append(context, event_type, about)
     made: list[NewVersion] = []
     for write in plan.writes:
         seq = context.next_seq()
@@ -340,16 +387,14 @@ def _apply(context: WriteContext, source: BranchRow, wanted: Request, plan: Plan
             seq=seq, ts=context.now, branch=context.branch.id, agent=context.agent_id, run=context.run_row,
             value_seq=write.row.value_seq or seq,
         )  # fmt: skip
-        made.append(NewVersion(row, _MERGED, event, context.group, write.origin, None))
+        made.append(NewVersion(row, EVENT_CODE[event_type], event, context.group, write.origin, None))
     context.tx.append_versions(made)
-    if wanted.paths is None:
-        context.tx.records.add_merge_edge(
-            MergeEdge(context.branch.id, event, source.id, plan.comparison.source.seq, context.agent_id)
-        )
     return event
 
 
-def _details(context: Context, source: BranchRow, wanted: Request, plan: Plan) -> dict[str, Any]:
+def details(context: Context, source: BranchRow, wanted: Request, plan: Plan) -> dict[str, Any]:
+    """Return what the event of a merge or cherry-pick tells."""
+
     def figures(shared: bool) -> dict[str, Any]:
         applied = [delta for delta in plan.applied if (delta.slot.owner == SHARED) is shared]
         skipped = [delta for delta in plan.skipped if (delta.slot.owner == SHARED) is shared]
@@ -357,7 +402,7 @@ def _details(context: Context, source: BranchRow, wanted: Request, plan: Plan) -
         return {"merged_entries": len(applied), **({"skipped": names} if names else {})}
 
     comparison = plan.comparison
-    details: dict[str, Any] = {
+    about: dict[str, Any] = {
         "source": source.name,
         "strategy": wanted.strategy.value,
         **figures(shared=True),
@@ -367,13 +412,14 @@ def _details(context: Context, source: BranchRow, wanted: Request, plan: Plan) -
         "target_seq": comparison.target.seq,
     }
     if wanted.paths is not None:
-        details["paths"] = list(wanted.paths)
+        about["paths"] = list(wanted.paths)
     if any(delta.slot.owner != SHARED for delta in (*plan.applied, *plan.skipped)):
-        details["private"] = figures(shared=False)
-    return details
+        about["private"] = figures(shared=False)
+    return about
 
 
-def _result(context: Context, source: BranchRow, wanted: Request, plan: Plan, event: int | None) -> MergeResult:
+def result(context: Context, source: BranchRow, wanted: Request, plan: Plan, event: int | None) -> MergeResult:
+    """Return what a plan did, or would do."""
     status = (
         MergeStatus.REFUSED if plan.refused
         else MergeStatus.CONFLICTS if plan.conflicts
@@ -391,7 +437,7 @@ def _result(context: Context, source: BranchRow, wanted: Request, plan: Plan, ev
         applied=tuple(diff.to_change(context, delta) for delta in plan.applied),
         skipped=tuple(diff.to_change(context, delta) for delta in plan.skipped),
         conflicts=tuple(plan.conflicts),
-        base_branch=context.tx.branch_by_id(comparison.base.branch).name,
+        base_branch=context.name_of(comparison.base.branch),
         base_seq=comparison.base.seq,
         source_seq=comparison.source.seq,
         target_seq=comparison.target.seq,

@@ -86,16 +86,22 @@ def explain(context: Context, outcome_ref: object) -> Explanation:
     """Return why an outcome came about."""
     ref = validation.name("outcome_ref", outcome_ref)
     seqs = context.tx.records.outcomes(context.namespace, ref)
-    if not seqs:
-        raise OutcomeNotFoundError(f"no outcome {ref!r} was committed in this namespace")
-    rows = [row for row in (context.tx.event(seq) for seq in seqs) if row is not None]
-    contexts = {noted.seq: noted for row in rows for noted in context.tx.contexts(row.run, row.seq)}
+    found = [row for row in (context.tx.event(seq) for seq in seqs) if row is not None]
+    rows = [row for row in found if context.may_read(context.tx.branch_by_id(row.branch))]
+    if not rows:
+        raise _not_found(ref)
+    noted = {one.seq: one for row in rows for one in context.tx.contexts(row.run, row.seq)}.values()
+    contexts = [one for one in noted if context.may_read(context.tx.branch_by_id(one.branch))]
     return Explanation(
         outcome_ref=ref,
         outcomes=tuple(timeline.to_event(context, row) for row in rows),
-        causes=tuple(cause for seq in seqs for cause in _causes(context, seq)),
-        contexts=tuple(timeline.to_event(context, noted) for noted in contexts.values()),
+        causes=tuple(cause for row in rows for cause in _causes(context, row.seq)),
+        contexts=tuple(timeline.to_event(context, one) for one in contexts),
     )
+
+
+def _not_found(ref: str) -> OutcomeNotFoundError:
+    return OutcomeNotFoundError(f"no outcome {ref!r} was committed in this namespace")
 
 
 def _commit(context: WriteContext, judgement: Judgement, answers: Mapping[Evidence, Evidence]) -> Outcome:
@@ -257,7 +263,7 @@ def _causes(context: Context, outcome: int) -> list[Cause]:
     causes: list[Cause] = []
     for read_seq, made_seq, skipped in judged:
         read, slot = rows[read_seq], names[rows[read_seq].slot]
-        if slot.owner not in (SHARED, context.agent_id):
+        if slot.owner not in (SHARED, context.agent_id) or not _may_see(context, read.branch):
             continue
         made = None if made_seq is None else rows[made_seq]
         before = None if made is None else tx.visible(tx.branch_by_id(made.branch), made.slot, made.seq - 1)
@@ -270,3 +276,10 @@ def _causes(context: Context, outcome: int) -> list[Cause]:
             )
         )
     return causes
+
+
+def _may_see(context: Context, branch: int) -> bool:
+    """Return whether a version made on a branch may be shown: the branch may be read, or what inherits from it."""
+    tx = context.tx
+    inherited = any(part.branch == branch for part in tx.lineage(context.branch.id))
+    return inherited or context.may_read(tx.branch_by_id(branch))

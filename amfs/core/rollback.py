@@ -1,15 +1,208 @@
-"""stub"""
+"""Rollback: restoring an earlier view by appending versions. History is never rewritten, so a rollback can be undone.
+
+The whole view is restored, or one author's values are taken out and what stood under them comes back. What a rollback
+restores is a version by reference: its value, its author and its evidence.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from amfs.errors import NotSupportedError
+from amfs.core import diff, moments, timeline, validation, versions
+from amfs.core.context import Access, Context, WriteContext
+from amfs.core.diff import View
+from amfs.errors import InvalidInputError, RollbackTouchesOthersError
+from amfs.models import Change, EventType, RollbackResult
+from amfs.storage.base import EVENT_CODE, NOBODY, NOW, SHARED, NewVersion, RollbackRow, Slot, VersionRow
+
+_ROLLBACK = EVENT_CODE[EventType.ROLLBACK]
 
 
-def request(*args: Any) -> Any:
-    raise NotSupportedError("stub")
+class Request(NamedTuple):
+    """A rollback that passed the gate; ``moment`` None is where the branch began."""
+
+    moment: int | datetime | str | None
+    author: str | None
+    include_others: bool
+    dry_run: bool
 
 
-def roll_back(*args: Any) -> Any:
-    raise NotSupportedError("stub")
+class Restored(NamedTuple):
+    """An entry, its newest version, and the one whose state comes back (None: it is absent again)."""
+
+    slot: Slot
+    newest: VersionRow
+    wanted: VersionRow | None
+
+
+class Plan(NamedTuple):
+    """What a rollback would do; ``skipped`` are entries on which others built, ``others`` who wrote since."""
+
+    seq: int
+    restored: list[Restored]
+    skipped: list[Restored]
+    others: dict[str, int]
+
+
+def request(
+    tag_name: object, timestamp: object, seq: object, agent_id: object, include_others: bool, dry_run: bool
+) -> Request:
+    """Return a rollback that passed the gate."""
+    given = [one for one in (tag_name, timestamp, seq) if one is not None]
+    author = validation.optional_name("agent_id", agent_id)
+    if len(given) > 1 or not (given or author):
+        raise InvalidInputError("say where to roll back to with one of tag_name=, timestamp= and seq=")
+    if tag_name is not None:
+        return Request(validation.tag_name(tag_name), author, include_others, dry_run)
+    if timestamp is not None:
+        return Request(validation.aware("timestamp", timestamp), author, include_others, dry_run)
+    return Request(None if seq is None else validation.whole("seq", seq), author, include_others, dry_run)
+
+
+def roll_back(access: Access, wanted: Request) -> RollbackResult:
+    """Roll the branch of ``access`` back and return what was done, or would be."""
+    if wanted.dry_run:
+        return access.read(_preview, wanted)
+    return access.write(_roll_back, wanted)
+
+
+def _preview(context: Context, wanted: Request) -> RollbackResult:
+    return _result(context, wanted, _plan(context, wanted), None)
+
+
+def _roll_back(context: WriteContext, wanted: Request) -> RollbackResult:
+    plan = _plan(context, wanted)
+    if plan.others and not wanted.include_others:
+        who = ", ".join(f"{agent} ({count})" for agent, count in plan.others.items())
+        raise RollbackTouchesOthersError(
+            f"other agents wrote on {context.branch.name!r} since seq {plan.seq}: {who}; pass include_others=True to "
+            "undo that too, or agent_id= to undo one agent's values. Nothing was rolled back",
+            _result(context, wanted, plan, None),
+        )
+    return _result(context, wanted, plan, _apply(context, wanted, plan) if plan.restored else None)
+
+
+# --- planning --------------------------------------------------------------------------------------------------------
+
+
+def _plan(context: Context, wanted: Request) -> Plan:
+    seq = context.branch.fork_seq if wanted.moment is None else moments.view_at(context, wanted.moment)
+    segments = diff.differing(context.tx, View(context.branch.id, seq), diff.head_view(context.tx, context.branch))
+    if wanted.author is not None:
+        author = context.tx.agent(wanted.author) or NOBODY
+        return _plan_author(context, seq, author, context.tx.slots_authored(segments, context.agent_id, author))
+    committers = context.tx.committers(segments, context.agent_id)
+    slots = sorted({slot for slot, _ in committers})
+    then, now = (context.tx.visible_many(context.branch.id, slots, upto) for upto in (seq, NOW))
+    names = context.tx.slots(slots)
+    restored = [
+        Restored(names[slot], now[slot], _live(then.get(slot)))
+        for slot in slots
+        if not diff.is_unchanged(_live(now[slot]), _live(then.get(slot)))
+    ]
+    touched = {one.newest.slot for one in restored}
+    others = Counter(
+        context.tx.agent_name(agent) for slot, agent in committers if slot in touched and agent != context.agent_id
+    )
+    return Plan(seq, _sorted(restored), [], dict(sorted(others.items())))
+
+
+def _plan_author(context: Context, seq: int, author: int, slots: Sequence[int]) -> Plan:
+    """Plan to take out what an author wrote after a seq, where it still stands on top."""
+    then = context.tx.visible_many(context.branch.id, slots, seq)
+    names = context.tx.slots(slots)
+    plan = Plan(seq, [], [], {})
+    for slot, made in _made_since(context, slots, seq).items():
+        newest, under = made[-1], len(made)
+        is_on_top = newest.author == author
+        while under and (made[under - 1].author == author) is is_on_top:
+            under -= 1
+        if not is_on_top:  # below what others built, to what stood before the author came
+            under = next(number for number, row in enumerate(made) if row.author == author)
+        state = _live(made[under - 1] if under else then.get(slot))
+        if not is_on_top:
+            plan.skipped.append(Restored(names[slot], newest, state))
+        elif not diff.is_unchanged(_live(newest), state):
+            plan.restored.append(Restored(names[slot], newest, state))
+    return plan._replace(restored=_sorted(plan.restored), skipped=_sorted(plan.skipped))
+
+
+def _made_since(context: Context, slots: Sequence[int], seq: int) -> Mapping[int, list[VersionRow]]:
+    by_slot: dict[int, list[VersionRow]] = {}
+    for row in context.tx.histories(context.branch.id, slots, seq):
+        by_slot.setdefault(row.slot, []).append(row)
+    return by_slot
+
+
+def _live(row: VersionRow | None) -> VersionRow | None:
+    """Return a state to restore; that its deadline passed does not matter here."""
+    return versions.present(row, None)
+
+
+def _sorted(restored: list[Restored]) -> list[Restored]:
+    return sorted(restored, key=lambda one: (one.slot.path, one.slot.key, one.slot.owner))
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def _apply(context: WriteContext, wanted: Request, plan: Plan) -> int:
+    """Write a plan and return the seq of its event."""
+    event = timeline.append(context, EventType.ROLLBACK, _details(wanted, plan))
+    made: list[NewVersion] = []
+    for one in plan.restored:
+        seq = context.next_seq()
+        if one.wanted is None:
+            row = versions.tombstone(one.newest, context.agent_id)._replace(value_seq=seq)
+        else:
+            row = one.wanted._replace(version=one.newest.version + 1)
+        row = row._replace(
+            seq=seq, ts=context.now, branch=context.branch.id, agent=context.agent_id, run=context.run_row
+        )
+        made.append(NewVersion(row, _ROLLBACK, event, context.group, None, None))
+    context.tx.append_versions(made)
+    if wanted.author is None:
+        context.tx.records.add_rollback(RollbackRow(context.branch.id, event, plan.seq, context.agent_id))
+    return event
+
+
+def _details(wanted: Request, plan: Plan) -> dict[str, Any]:
+    def figures(shared: bool) -> dict[str, Any]:
+        restored = [one for one in plan.restored if (one.slot.owner == SHARED) is shared]
+        skipped = [f"{one.slot.path}/{one.slot.key}" for one in plan.skipped if (one.slot.owner == SHARED) is shared]
+        return {"restored_entries": len(restored), **({"skipped": skipped} if skipped else {})}
+
+    details: dict[str, Any] = {"seq": plan.seq, **figures(shared=True)}
+    if isinstance(wanted.moment, str):
+        details["tag"] = wanted.moment
+    if wanted.author is not None:
+        details["agent_id"] = wanted.author
+    if any(one.slot.owner != SHARED for one in (*plan.restored, *plan.skipped)):
+        details["private"] = figures(shared=False)
+    return details
+
+
+def _result(context: Context, wanted: Request, plan: Plan, event: int | None) -> RollbackResult:
+    return RollbackResult(
+        branch=context.branch.name,
+        seq=plan.seq,
+        agent_id=wanted.author,
+        restored_entries=len(plan.restored),
+        restored=tuple(_change(context, one) for one in plan.restored),
+        skipped=tuple(_change(context, one) for one in plan.skipped),
+        others=plan.others,
+        event=event,
+        dry_run=wanted.dry_run,
+    )
+
+
+def _change(context: Context, one: Restored) -> Change:
+    before, after = _live(one.newest), one.wanted
+    return versions.change(
+        one.slot,
+        None if before is None else versions.entry(context, before, one.slot, superseded=True),
+        None if after is None else versions.entry(context, after, one.slot),
+    )

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from amfs.core import validation
-from amfs.core.context import Context, WriteContext, instant, microseconds
-from amfs.errors import InvalidInputError
+from amfs.core import moments, validation
+from amfs.core.context import HIDDEN, Context, WriteContext, instant
 from amfs.models import Entry, Event, EventType, Page
 from amfs.storage.base import (
     EVENT_CODE,
@@ -25,6 +23,18 @@ from amfs.storage.base import (
 
 if TYPE_CHECKING:
     from amfs.core.validation import JsonValue
+
+_ANNOUNCED = {
+    EventType.BRANCH_CREATED: "branch",
+    EventType.PULL_REQUEST_OPENED: "source",
+    EventType.PULL_REQUEST_REVIEWED: "source",
+    EventType.PULL_REQUEST_MERGED: "source",
+    EventType.PULL_REQUEST_CLOSED: "source",
+    EventType.CONFLICT_RESOLVED: "source",
+}
+"""The events that only tell of another branch, and where its name stands in their details."""
+
+_MERGES = (EventType.BRANCH_MERGED, EventType.CHERRY_PICK)
 
 EVERYONE = "*"
 """The agent id that stands for all agents in a timeline query."""
@@ -112,52 +122,46 @@ def query(
     elif agent_id == EVERYONE or on_branch:
         agent = None
     before = validation.cursor(cursor)
-    last = resolve(context, "until", until)
+    last = moments.last_seq(context, until)
     kind = None if event_type is None else EVENT_CODE[validation.choice("event_type", event_type, EventType)]
-    rows = context.tx.timeline(
-        TimelineFilter(
-            namespace=context.namespace,
-            viewer=context.agent_id,
-            agent=agent,
-            branch=context.branch.id if on_branch else None,
-            event_type=kind,
-            messages=messages,
-            branches=None,
-            after=_since(context, since),
-            before=min(NOW if last is None else last + 1, NOW if before is None else before),
-            limit=count + 1,
-        )
+    which = TimelineFilter(
+        namespace=context.namespace,
+        viewer=context.agent_id,
+        agent=agent,
+        branch=context.branch.id if on_branch else None,
+        event_type=kind,
+        messages=messages,
+        branches=context.readable(),
+        after=moments.first_seq(context, since) - 1,
+        before=min(last if last == NOW else last + 1, NOW if before is None else before),
+        limit=count + 1,
     )
+    rows = _shown(context, which)
     events = [to_event(context, row) for row in rows[:count]]
     return Page(events, str(events[-1].seq) if len(rows) > count else None)
 
 
-def resolve(context: Context, what: str, moment: object) -> int | None:
-    """Turn a seq or an aware datetime into a seq, None into None. A seq that is yet to come is refused."""
-    if moment is None:
-        return None
-    point = validation.moment(what, moment)
-    if isinstance(point, datetime):
-        return context.tx.seq_at(microseconds(point))
-    last = context.tx.last_seq()
-    if point > last:
-        raise InvalidInputError(f"{what}={validation.shown(moment)} is yet to come: the newest seq is {last}")
-    return point
+def _shown(context: Context, which: TimelineFilter) -> list[EventRow]:
+    """Return as many events as asked for, without those that only tell of a branch the principal may not read."""
+    shown: list[EventRow] = []
+    while True:
+        page = context.tx.timeline(which)
+        shown += [row for row in page if not _tells_of_hidden(context, row)]
+        if len(page) < which.limit or len(shown) >= which.limit:
+            return shown[: which.limit]
+        which = which._replace(before=page[-1].seq)
 
 
-def _since(context: Context, since: object) -> int:
-    """Return the seq after which events are wanted; ``since`` itself is included."""
-    if since is None:
-        return 0
-    point = validation.moment("since", since)
-    if isinstance(point, datetime):
-        return context.tx.seq_at(microseconds(point) - 1)
-    return max(point - 1, 0)
+def _tells_of_hidden(context: Context, row: EventRow) -> bool:
+    field = _ANNOUNCED.get(EVENT_TYPE[row.event_type])
+    if field is None or row.details is None or context.reads_everything:
+        return False
+    return _name_shown(context, json.loads(row.details).get(field)) == HIDDEN
 
 
-def since_seq(context: Context, since: object) -> int:
-    """Return the first seq that is not before ``since``."""
-    return _since(context, since) + 1
+def _name_shown(context: Context, name: str) -> str:
+    branch = context.tx.branch(context.namespace, name)
+    return HIDDEN if branch is None or not context.may_read(branch) else name
 
 
 def to_event(context: Context, row: EventRow) -> Event:
@@ -184,6 +188,9 @@ def to_event(context: Context, row: EventRow) -> Event:
 
 def _details(context: Context, row: EventRow) -> dict[str, Any]:
     details: dict[str, JsonValue] = json.loads(row.details) if row.details else {}
+    if EVENT_TYPE[row.event_type] in _MERGES and not context.reads_everything:
+        for field in ("source", "base_branch"):
+            details[field] = _name_shown(context, str(details[field]))
     private = details.pop("private", None)
     if isinstance(private, dict) and context.agent_id in (row.agent, row.actor):
         for name, more in private.items():
@@ -236,10 +243,39 @@ def _summary(event_type: EventType, agent: str, actor: str, details: dict[str, A
             return f"Merged {details['source']}: {_count(details['merged_entries'], 'entry', 'entries')}"
         case EventType.BRANCH_CLOSED:
             return f"Closed branch {details['branch']}"
+        case EventType.TAG_CREATED:
+            return f"Tagged {details['tag']} at seq {details['seq']}"
+        case EventType.TAG_DELETED:
+            return f"Deleted tag {details['tag']}"
+        case EventType.ROLLBACK:
+            whose = f" {details['agent_id']}'s values" if "agent_id" in details else ""
+            to = details.get("tag", f"seq {details['seq']}")
+            return f"Rolled{whose} back to {to}: {_count(details['restored_entries'], 'entry', 'entries')}"
+        case EventType.CHERRY_PICK:
+            return f"Picked from {details['source']}: {_count(details['merged_entries'], 'entry', 'entries')}"
+        case EventType.FORK:
+            entries = _count(details["entries"], "entry", "entries")
+            where = f"to {details['new_agent']}" if "new_agent" in details else f"from {details['source_agent']}"
+            return f"Forked {where}: {entries}"
+        case EventType.ACCESS_GRANTED:
+            return f"Granted {_grantee(details)} {details['permission']} on {details['branch']}"
+        case EventType.ACCESS_REVOKED:
+            return f"Revoked {_grantee(details)} {details['permission']} on {details['branch']}"
+        case EventType.PULL_REQUEST_REVIEWED:
+            return f"Reviewed pull request {details['pull_request']}: {details['verdict']}"
+        case EventType.PULL_REQUEST_OPENED | EventType.PULL_REQUEST_MERGED | EventType.PULL_REQUEST_CLOSED:
+            verb = event_type.value.rpartition("_")[2].capitalize()
+            return f"{verb} pull request {details['pull_request']}: {details['title']}"
+        case EventType.CONFLICT_RESOLVED:
+            return f"Resolved conflict {details['conflict']} with {details['source']}"
         case EventType.CONTEXT:
             return f"Noted {details['label']}: {details['summary'][:80]}"
         case _:
             return event_type.value.replace("_", " ").capitalize()
+
+
+def _grantee(details: dict[str, Any]) -> str:
+    return f"{details['grantee_type']} {details['grantee_id']}"
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -97,6 +97,16 @@ def branch_name(branch: object) -> str:
     return _segments("branch", branch, MAX_NAME_BYTES) if isinstance(branch, str) else name("branch", branch)
 
 
+def tag_name(tag: object) -> str:
+    """Return the name of a tag: segments joined by ``/``, none of them empty."""
+    return _segments("tag", tag, MAX_NAME_BYTES) if isinstance(tag, str) else name("tag", tag)
+
+
+def description(text: object) -> str:
+    """Return a description, which may be empty."""
+    return "" if text == "" else name("description", text, MAX_VALUE_BYTES)
+
+
 @lru_cache(maxsize=65_536)
 def _segments(what: str, text: str, limit: int) -> str:
     checked = name(what, text, limit)
@@ -206,15 +216,24 @@ def cursor(text: object) -> int | None:
     raise InvalidInputError(f"cursor must be the next_cursor of an earlier page, not {shown(text)}")
 
 
-def moment(what: str, value: object) -> int | datetime:
-    """Return a seq or an aware datetime."""
+def moment(what: str, value: object) -> int | datetime | str:
+    """Return a seq, an aware datetime or the name of a tag."""
+    if isinstance(value, str):
+        return tag_name(value)
+    if isinstance(value, datetime):
+        return aware(what, value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return whole(what, value)
+    raise InvalidInputError(f"{what} must be a seq, an aware datetime or the name of a tag, not {shown(value)}")
+
+
+def aware(what: str, value: object) -> datetime:
+    """Return a datetime that has a time zone."""
     if isinstance(value, datetime):
         if value.utcoffset() is None:
             raise InvalidInputError(f"{what} is a naive datetime ({value}); give it a time zone, such as tzinfo=UTC")
         return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return whole(what, value)
-    raise InvalidInputError(f"{what} must be a seq or an aware datetime, not {shown(value)}")
+    raise InvalidInputError(f"{what} must be an aware datetime, not {shown(value)}")
 
 
 def seconds(ttl: object) -> int | None:

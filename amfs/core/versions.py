@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from amfs.core import conflicts, fields, timeline, validation
+from amfs.core import conflicts, fields, moments, validation
 from amfs.core.context import Context, Sighting, WriteContext, instant
 from amfs.core.evidence import posterior
 from amfs.core.validation import Named
@@ -70,14 +70,21 @@ def delete(context: WriteContext, wanted: Named, details: str | None = None) -> 
         return False
     if context.settings.conflict_policy is ConflictPolicy.RAISE and conflicts.has_moved(context, slot, row):
         raise conflicts.stale(slot, _last_seen(context, slot), row.version, "and this handle saw another value")
-    tombstone = row._replace(
-        seq=context.next_seq(), ts=context.now, branch=context.branch.id, version=row.version + 1, live=0, value=None,
-        value_seq=context.seq, agent=context.agent_id, author=context.agent_id, run=context.run_row, good=0.0, bad=0.0,
-        outcomes=0, expires=None, refs=None,
-    )  # fmt: skip
-    context.tx.append_version(NewVersion(tombstone, _DELETE, None, context.group, None, details))
+    seq = context.next_seq()
+    gone = tombstone(row, context.agent_id)._replace(
+        seq=seq, ts=context.now, branch=context.branch.id, value_seq=seq, agent=context.agent_id, run=context.run_row
+    )
+    context.tx.append_version(NewVersion(gone, _DELETE, None, context.group, None, details))
     conflicts.sight(context, slot, None)
     return True
+
+
+def tombstone(row: VersionRow, author: int) -> VersionRow:
+    """Return the version that says an entry is gone, all but where and when it is made."""
+    return row._replace(
+        version=row.version + 1, live=0, value=None, value_seq=0, author=author, good=0.0, bad=0.0, outcomes=0,
+        expires=None, refs=None,
+    )  # fmt: skip
 
 
 def pending(context: Context, put: CheckedPut) -> Entry:
@@ -205,7 +212,7 @@ def _visible_now(context: Context, row: VersionRow | None, upto: int) -> Version
 def read(context: Context, path: object, key: object, at: object, min_confidence: object) -> Entry | None:
     """Return what an agent reads under a path and key."""
     least = 0.0 if min_confidence == 0.0 else validation.fraction("min_confidence", min_confidence)
-    upto = NOW if at is None else view_at(context, at)
+    upto = moments.view_at(context, at)
     row, slot = find(context, validation.entry_key(path, key), upto)
     if at is None and context.settings.tracks:
         conflicts.sight(context, slot, row)
@@ -216,7 +223,7 @@ def read(context: Context, path: object, key: object, at: object, min_confidence
 
 def read_many(context: Context, keys: Sequence[object], at: object) -> list[Entry | None]:
     """Return what an agent reads under several names."""
-    upto = NOW if at is None else view_at(context, at)
+    upto = moments.view_at(context, at)
     return [_read_named(context, validation.named(one), upto) for one in keys]
 
 
@@ -268,7 +275,7 @@ def list_entries(
     cursor: object,
 ) -> Page[Entry]:
     """Return a page of entries, or of their versions."""
-    upto = NOW if at is None else view_at(context, at)
+    upto = moments.view_at(context, at)
     count, after = validation.limit(limit), validation.cursor(cursor)
     kind = None if memory_type is None else MEMORY_CODE[validation.choice("memory_type", memory_type, MemoryType)]
     which = ListFilter(
@@ -295,11 +302,11 @@ def history(
     context: Context, path: object, key: object, since: object, until: object, limit: object, cursor: object
 ) -> Page[Entry]:
     """Return a page of the versions of an entry, oldest first."""
-    first, last = timeline.since_seq(context, since), timeline.resolve(context, "until", until)
+    first, last = moments.first_seq(context, since), moments.last_seq(context, until)
     count, after = validation.limit(limit), validation.cursor(cursor) or 0
-    rows = _history(context, validation.entry_key(path, key))
+    rows = versions_of(context, validation.entry_key(path, key))
     newest = rows[-1].seq if rows else 0
-    wanted = [row for row in rows if first <= row.seq <= (NOW if last is None else last) and row.seq > after]
+    wanted = [row for row in rows if first <= row.seq <= last and row.seq > after]
     more = 0 < count < len(wanted)
     wanted = wanted[:count] if more else wanted
     names = context.tx.slots({row.slot for row in wanted})
@@ -310,7 +317,7 @@ def history(
 def compare(context: Context, path: object, key: object, old: object, new: object) -> Change:
     """Return what changed between two versions of an entry."""
     name = validation.entry_key(path, key)
-    rows = _history(context, name)
+    rows = versions_of(context, name)
     if not rows:
         raise EntryNotFoundError(f"no entry {name.path}/{name.key} on branch {context.branch.name!r}")
     by_number = {row.version: row for row in rows}
@@ -351,16 +358,12 @@ def change(slot: Slot, base: Entry | None, source: Entry | None, target: Entry |
     )
 
 
-def view_at(context: Context, at: object) -> int:
-    """Return the bound of the view at a seq or an aware datetime."""
-    upto = timeline.resolve(context, "at", at)
-    return NOW if upto is None else upto
-
-
-def _history(context: Context, name: Named) -> list[VersionRow]:
-    """Return the versions of the slot that a read sees; of one that ever had any, where none is live."""
+def versions_of(context: Context, name: Named) -> list[VersionRow]:
+    """Return the versions of the slot that a read sees, oldest first; of one that ever had any, where none is live."""
     found: list[VersionRow] = []
     for owner in context.owners:
+        if name.shared not in (None, owner == SHARED):
+            continue
         slot_id = context.tx.slot(owner, name.path, name.key)
         rows = [] if slot_id is None else context.tx.history(context.branch.id, slot_id)
         if rows and _visible_now(context, rows[-1], NOW) is not None:

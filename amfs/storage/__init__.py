@@ -7,6 +7,7 @@ from pathlib import Path
 
 from amfs.errors import InvalidInputError, NotSupportedError
 from amfs.models import Durability
+from amfs.storage.backup import restore_database
 from amfs.storage.base import Storage
 from amfs.storage.sqlite import MEMORY, SQLiteStorage
 
@@ -29,10 +30,3 @@ def open_storage(database: str | os.PathLike[str] | None, durability: Durability
     if text.startswith(("postgresql:", "postgres:")):
         raise NotSupportedError("PostgreSQL is not supported by this version; pass the path of a file")
     return SQLiteStorage(MEMORY if text == MEMORY else text, durability)
-
-
-def restore_database(
-    path: str | os.PathLike[str], source: str | os.PathLike[str]
-) -> tuple[list[str], int, list[tuple[str, str]]]:
-    """Put a backup in the place of a database that nobody has open, and return what the check of it found."""
-    raise NotImplementedError

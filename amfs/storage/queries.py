@@ -127,6 +127,9 @@ _LIST_VIEW = f"""SELECT {_LOG.replace("v.", "h.")} FROM ({_VIEW}) q CROSS JOIN l
 LIST_VIEW_ALL = _LIST_VIEW.format(ranges=_RANGES_ALL)
 LIST_VIEW_ONE = _LIST_VIEW.format(ranges=_RANGES_ONE)
 LIST_VIEW_BELOW = _LIST_VIEW.format(ranges=_RANGES_BELOW)
+PRIVATE = f"""SELECT {_LOG.replace("v.", "h.")} FROM (
+ {_VIEW.format(ranges=_RANGES_ALL.replace("IN (0, ?2)", "= ?2"))}) q CROSS JOIN log h ON h.seq = q.seq
+ WHERE h.live AND (h.expires IS NULL OR h.expires > ?4) ORDER BY q.slot"""
 # Newest first: the sorter keeps no more rows than the limit asks for.
 NEWEST_ROOT_ALL = LIST_ROOT_ALL.replace("ORDER BY h.slot", "ORDER BY h.seq DESC")
 NEWEST_ROOT_ONE = LIST_ROOT_ONE.replace("ORDER BY h.slot", "ORDER BY h.seq DESC")
@@ -146,11 +149,17 @@ ALL_VERSIONS_ONE = _ALL_VERSIONS.format(ranges=_RANGES_ONE)
 ALL_VERSIONS_BELOW = _ALL_VERSIONS.format(ranges=_RANGES_BELOW)
 PATHS_VIEW = f"""SELECT p.path, count(*) FROM ({_VIEW.format(ranges=_RANGES_ALL)}) q CROSS JOIN log h ON h.seq = q.seq
  CROSS JOIN path p ON p.id = h.slot >> 24 WHERE {_LIVE} GROUP BY p.path"""
-CHANGED = """SELECT DISTINCT v.slot FROM json_each(?1) j CROSS JOIN log v INDEXED BY log_branch
+_WITHIN = """FROM json_each(?1) j CROSS JOIN log v INDEXED BY log_branch
  ON v.branch = json_extract(j.value, '$[0]')
  AND v.seq > json_extract(j.value, '$[1]') AND v.seq <= json_extract(j.value, '$[2]')
  CROSS JOIN path p ON p.id = v.slot >> 24
  WHERE v.slot IS NOT NULL AND p.owner IN (0, ?2)"""
+CHANGED = f"SELECT DISTINCT v.slot {_WITHIN}"
+COMMITTERS = f"SELECT DISTINCT v.slot, v.agent {_WITHIN}"
+SLOTS_AUTHORED = f"SELECT DISTINCT v.slot {_WITHIN} AND v.author = ?3 ORDER BY v.slot"
+HISTORIES = f"""SELECT {_LOG} FROM json_each(?2) j CROSS JOIN lineage a ON a.branch = ?1
+ CROSS JOIN log v INDEXED BY log_slot
+ ON v.slot = j.value AND v.branch = a.ancestor AND v.seq > ?3 AND v.seq <= a.upto ORDER BY v.slot, v.seq"""
 
 ADD_VERSION = f"""INSERT INTO log({_VERSION_COLUMNS}, hash)
  VALUES({", ".join("?" * 26)})"""
@@ -191,7 +200,8 @@ CONTEXTS = f"""SELECT {_EVENT} FROM log v INDEXED BY log_rare {_EVENT_NAMES}
 LAST = "SELECT seq, ts FROM log ORDER BY seq DESC LIMIT 1"
 LAST_OF_BRANCH = "SELECT max(seq) FROM log INDEXED BY log_branch WHERE branch = ?"
 LAST_SHARED_VERSION = """SELECT v.seq FROM log v INDEXED BY log_branch
- WHERE v.branch = ? AND v.slot IS NOT NULL AND EXISTS(SELECT 1 FROM path p WHERE p.id = v.slot >> 24 AND p.owner = 0)
+ WHERE v.branch = ? AND v.seq <= ? AND v.slot IS NOT NULL
+ AND EXISTS(SELECT 1 FROM path p WHERE p.id = v.slot >> 24 AND p.owner = 0)
  ORDER BY v.seq DESC LIMIT 1"""
 FIRST_OF_BRANCH = "SELECT ts FROM log WHERE seq = (SELECT min(seq) FROM log INDEXED BY log_branch WHERE branch = ?)"
 AT_OR_BEFORE = "SELECT seq, ts FROM log WHERE seq <= ? ORDER BY seq DESC LIMIT 1"

@@ -71,6 +71,21 @@ def translate(error: sqlite3.Error | json.JSONDecodeError, database: str) -> Dat
     return kind(f"database {database!r} {what}")
 
 
+def recognise(connection: sqlite3.Connection, database: str) -> int:
+    """Return the schema version of a database that is ours, 0 of one that is empty, or raise."""
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    ours = int(connection.execute("PRAGMA application_id").fetchone()[0]) == APPLICATION_ID
+    tables = int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+    if not ours and (tables or found):
+        raise NotADatabaseError(f"{database!r} is an SQLite database of another program; it was not touched")
+    if found > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            f"database {database!r} has schema {found}, this version of AMFS knows {SCHEMA_VERSION}: "
+            "upgrade AMFS. The file was not touched"
+        )
+    return found
+
+
 class SQLiteStorage:
     """A database in one SQLite file, or in memory."""
 
@@ -141,6 +156,12 @@ class SQLiteStorage:
         if self._read_only:
             raise ReadOnlyDatabaseError(f"database {self.database!r} is read-only: it can be read, not written")
         return SQLiteWriting(self)
+
+    def backup(self, path: object) -> tuple[list[str], int, list[tuple[str, str]]]:
+        """Copy the database into a file and return what the check of the copy found."""
+        from amfs.storage.backup import backup_database  # it opens the copy as a storage, so it imports this module
+
+        return backup_database(self, path)
 
     # --- connections -----------------------------------------------------------------------------------------------
 
@@ -270,20 +291,6 @@ class SQLiteStorage:
                 raise
         return self._connect()
 
-    def _recognise(self, connection: sqlite3.Connection) -> int:
-        """Return the schema version of a file that is ours, or raise."""
-        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        ours = int(connection.execute("PRAGMA application_id").fetchone()[0]) == APPLICATION_ID
-        tables = int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
-        if not ours and (tables or found):
-            raise NotADatabaseError(f"{self.database!r} is an SQLite database of another program; it was not touched")
-        if found > SCHEMA_VERSION:
-            raise NewerSchemaError(
-                f"database {self.database!r} has schema {found}, this version of AMFS knows {SCHEMA_VERSION}: "
-                "upgrade AMFS. The file was not touched"
-            )
-        return found
-
     def _look(self) -> None:
         """Refuse a file that is not ours through a connection that cannot change it, not even recover its log."""
         path = self._location.path
@@ -294,22 +301,22 @@ class SQLiteStorage:
         uri = f"{path.as_uri()}?mode=ro{'' if logged else '&immutable=1'}"
         connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)
         try:
-            self._recognise(connection)
+            recognise(connection, self.database)
         except sqlite3.OperationalError:  # it must be recovered first, which only a connection that writes can do
             return
         finally:
             connection.close()
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        found = self._recognise(connection)
+        found = recognise(connection, self.database)
+        if not self._in_memory and not self._read_only:  # of a copy that another tool made, the mode may be another
+            mode = str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+            if mode != "wal":
+                raise CannotOpenDatabaseError(f"{self.database!r}: this file system cannot hold a shared database")
         if found == SCHEMA_VERSION:
             return
         if self._read_only:
             raise ReadOnlyDatabaseError(f"database {self.database!r} must be upgraded first and is read-only")
-        if not self._in_memory:
-            mode = str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
-            if mode != "wal":
-                raise CannotOpenDatabaseError(f"{self.database!r}: this file system cannot hold a shared database")
         # First of all, so that a file whose making was cut short is known as ours and completed when next opened.
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         migrate(connection)

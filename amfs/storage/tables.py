@@ -275,6 +275,11 @@ class Tables:
             statement = _by_range(which, q.NEWEST_VIEW_ALL, q.NEWEST_VIEW_ONE, q.NEWEST_VIEW_BELOW)
         return map(VersionRow._make, self._numbered(statement, parameters))
 
+    def private(self, branch: BranchRow, owner: int, now: int) -> list[VersionRow]:
+        """Return the live entries of one private space, messages included."""
+        parameters = (branch.id, owner, None, now, None, -1, -1, NOW)
+        return [VersionRow._make(row) for row in self._numbered(q.PRIVATE, parameters)]
+
     def paths(self, branch: BranchRow, viewer: int, now: int) -> list[tuple[str, int]]:
         if branch.parent is None:
             return self._numbered(q.PATHS_ROOT, (branch.id, viewer, None, now, None)).fetchall()
@@ -292,6 +297,19 @@ class Tables:
 
     def changed_slots(self, segments: Sequence[Segment], viewer: int) -> set[int]:
         return {row[0] for row in self._numbered(q.CHANGED, (json.dumps(list(segments)), viewer))}
+
+    def committers(self, segments: Sequence[Segment], viewer: int) -> set[tuple[int, int]]:
+        """Return the slots of versions in some parts of branches, and who committed these."""
+        return {(row[0], row[1]) for row in self._numbered(q.COMMITTERS, (json.dumps(list(segments)), viewer))}
+
+    def slots_authored(self, segments: Sequence[Segment], viewer: int, author: int) -> list[int]:
+        parameters = (json.dumps(list(segments)), viewer, author)
+        return [row[0] for row in self._numbered(q.SLOTS_AUTHORED, parameters)]
+
+    def histories(self, branch: int, slots: Sequence[int], after: int) -> list[VersionRow]:
+        """Return the versions of several slots along a branch after a seq, oldest first."""
+        parameters = (branch, json.dumps(list(slots)), after)
+        return [VersionRow._make(row) for row in self._numbered(q.HISTORIES, parameters)]
 
     def find_joined(self, name: str, viewer: int) -> list[int]:
         cuts = [index for index, character in enumerate(name) if character == "/"]
@@ -362,8 +380,8 @@ class Tables:
     def last_seq_of(self, branch: int) -> int:
         return self._execute(q.LAST_OF_BRANCH, (branch,)).fetchone()[0] or 0
 
-    def last_shared_version(self, branch: int) -> int:
-        row = self._execute(q.LAST_SHARED_VERSION, (branch,)).fetchone()
+    def last_shared_version(self, branch: int, upto: int) -> int:
+        row = self._execute(q.LAST_SHARED_VERSION, (branch, upto)).fetchone()
         return 0 if row is None else row[0]
 
     def first_ts(self, branch: int) -> int | None:
@@ -371,6 +389,10 @@ class Tables:
         return None if row is None else row[0]
 
     # --- the whole -------------------------------------------------------------------------------------------------
+
+    def count_entries(self, branch: BranchRow, viewer: int, now: int) -> int:
+        parameters = (branch.id, viewer, None, now, None, -1, -1, NOW)
+        return int(self._numbered(q.COUNT_ENTRIES, parameters).fetchone()[0])
 
     def counts(
         self, namespace: int, branch: BranchRow, viewer: int, now: int, branches: Sequence[int] | None
@@ -381,7 +403,7 @@ class Tables:
             return int(self._numbered(statement, parameters).fetchone()[0])
 
         return {
-            "entries": count(q.COUNT_ENTRIES, branch.id, viewer, None, now, None, -1, -1, NOW),
+            "entries": self.count_entries(branch, viewer, now),
             "versions": count(q.COUNT_VERSIONS, namespace, viewer, readable),
             "events": count(q.COUNT_EVENTS, namespace, viewer, readable),
             "branches": count(q.COUNT_BRANCHES, namespace, viewer, readable),
