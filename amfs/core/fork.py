@@ -5,8 +5,8 @@ from __future__ import annotations
 from amfs.core import branches, timeline, validation
 from amfs.core.context import MAIN, WriteContext
 from amfs.errors import AgentExistsError
-from amfs.models import EventType
-from amfs.storage.base import EVENT_CODE, BranchRow, NewVersion
+from amfs.models import EventType, MemoryType
+from amfs.storage.base import EVENT_CODE, MEMORY_CODE, SHARED, BranchRow, NewVersion, Segment, VersionRow
 
 _FORK = EVENT_CODE[EventType.FORK]
 
@@ -23,7 +23,7 @@ def fork(context: WriteContext, new_agent_id: object) -> int:
             f"{wanted!r} is an agent that has acted already, or a namespace; fork onto a name that is new"
         )
     branches.require_depth(context.branch)
-    entries = tx.count_entries(context.branch, context.agent_id, context.now)
+    entries = _count(context)
     about = {"new_agent": wanted, "namespace": wanted, "entries": entries}
     event = timeline.append(context, EventType.FORK, about)
     namespace = tx.add_namespace(wanted, context.now)
@@ -44,6 +44,33 @@ def fork(context: WriteContext, new_agent_id: object) -> int:
     begun = timeline.append(context, EventType.FORK, source, agent=agent, branch=main.id)
     _hand_over(context, main, agent, begun)
     return entries
+
+
+def _count(context: WriteContext) -> int:
+    """Return how many entries the agent sees. What was counted before is counted on from there, not anew."""
+    tx = context.tx
+    owners = [SHARED, context.agent_id] if tx.owns_private(context.agent_id) else [SHARED]
+    lasting = sum(_count_lasting(context, owner) for owner in owners)
+    return lasting + tx.count_expiring(context.branch, context.agent_id, context.now)
+
+
+def _count_lasting(context: WriteContext, owner: int) -> int:
+    tx, branch, seq = context.tx, context.branch, context.seq
+    known = tx.records.census(branch.id, owner)
+    if known is None:
+        entries = tx.count_lasting(branch, owner)
+    else:
+        since, entries = known
+        changed = tx.changed_slots([Segment(branch.id, since, seq)], owner)
+        slots = [slot for slot, name in tx.slots(changed).items() if name.owner == owner]
+        before, after = (tx.visible_many(branch.id, slots, upto) for upto in (since, seq))
+        entries += sum(map(_lasts, after.values())) - sum(map(_lasts, before.values()))
+    tx.records.save_census(branch.id, owner, seq, entries)
+    return entries
+
+
+def _lasts(row: VersionRow) -> bool:
+    return bool(row.live) and row.expires is None and row.memory_type != MEMORY_CODE[MemoryType.MESSAGE]
 
 
 def _hand_over(context: WriteContext, main: BranchRow, agent: int, event: int) -> None:

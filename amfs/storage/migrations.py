@@ -243,6 +243,16 @@ _SECOND = (
     created_at  INTEGER NOT NULL,
     PRIMARY KEY(branch, grantee_type, grantee)
 ) WITHOUT ROWID""",
+    "CREATE INDEX access_grantee ON access(grantee_type, grantee)",
+    "CREATE INDEX log_expires ON log(branch) WHERE expires IS NOT NULL",
+    # How many entries without a deadline an owner had in a view; counted on from there, not anew.
+    """CREATE TABLE census(
+    branch      INTEGER NOT NULL,
+    owner       INTEGER NOT NULL,
+    seq         INTEGER NOT NULL,
+    entries     INTEGER NOT NULL,
+    PRIMARY KEY(branch, owner)
+) WITHOUT ROWID""",
     """CREATE TABLE api_key(
     id          TEXT PRIMARY KEY,
     namespace   INTEGER NOT NULL,

@@ -50,6 +50,7 @@ BRANCHES = f"SELECT {_BRANCH}, closed_at IS NULL FROM branch WHERE namespace = ?
 ADD_BRANCH = """INSERT INTO branch(namespace, name, parent, fork_seq, depth, created_by, created_at, description)
  VALUES(?, ?, ?, ?, ?, ?, ?, ?)"""
 IS_OPEN = "SELECT closed_at IS NULL FROM branch WHERE id = ?"
+ADOPT_BRANCH = "UPDATE branch SET created_by = ?, created_at = ?, description = ? WHERE id = ?"
 CLOSE_BRANCH = "UPDATE branch SET closed_at = ?2 WHERE id = ?1"
 ADD_LINEAGE = """INSERT INTO lineage(branch, depth, ancestor, upto)
  SELECT ?1, 0, ?1, 9223372036854775807
@@ -60,7 +61,7 @@ RUN_ID = "SELECT id FROM run WHERE namespace = ? AND name = ? AND session = ?"
 RUNS = "SELECT id FROM run WHERE namespace = ? AND name = ? ORDER BY id"
 ADD_RUN = "INSERT INTO run(namespace, name, session, thread, metadata) VALUES(?, ?, ?, ?, ?)"
 PATH_ID = "SELECT id FROM path WHERE owner = ? AND path = ?"
-PATH = "SELECT id, next FROM path WHERE owner = ? AND path = ?"
+PATH = "SELECT path, next FROM path WHERE id = ?"
 ADD_PATH = "INSERT INTO path(owner, path, next) VALUES(?, ?, 0)"
 TAKE_SLOT = "UPDATE path SET next = next + 1 WHERE id = ?"
 SLOT = "SELECT id FROM slot WHERE path = ? AND key = ?"
@@ -233,6 +234,8 @@ SAVE_EXPERIMENT = """INSERT OR REPLACE INTO experiment(branch, name, source, par
 ROLLBACKS = """SELECT r.branch, r.seq, r.to_seq, r.agent FROM json_each(?1) j
  CROSS JOIN rollback r ON r.branch = j.value ORDER BY r.branch, r.seq"""
 ADD_ROLLBACK = "INSERT INTO rollback(branch, seq, to_seq, agent) VALUES(?, ?, ?, ?)"
+CENSUS = "SELECT seq, entries FROM census WHERE branch = ? AND owner = ?"
+SAVE_CENSUS = "INSERT OR REPLACE INTO census(branch, owner, seq, entries) VALUES(?, ?, ?, ?)"
 _TAG = "namespace, name, branch, seq, description, agent, created_at"
 TAG = f"SELECT {_TAG} FROM tag WHERE namespace = ? AND name = ?"
 TAGS = f"SELECT {_TAG} FROM tag WHERE namespace = ? ORDER BY seq, name"
@@ -261,9 +264,9 @@ ADD_CONFLICT = f"INSERT INTO conflict({_CONFLICT}) VALUES(?, ?, ?, ?, ?, ?, ?, ?
 SAVE_CONFLICT = "UPDATE conflict SET status = ?, take = ?, value = ?, agent = ? WHERE id = ?"
 _GRANT = "branch, grantee_type, grantee, permission, agent, created_at"
 GRANTS = f"SELECT {_GRANT} FROM access WHERE branch = ? ORDER BY grantee_type, grantee"
-GRANTS_OF = """SELECT a.branch, a.permission FROM branch b CROSS JOIN json_each(?2) j CROSS JOIN access a
- ON a.branch = b.id AND a.grantee_type = json_extract(j.value, '$[0]') AND a.grantee = json_extract(j.value, '$[1]')
- WHERE b.namespace = ?1"""
+GRANTS_OF = """SELECT a.branch, a.permission FROM json_each(?2) j CROSS JOIN access a INDEXED BY access_grantee
+ ON a.grantee_type = json_extract(j.value, '$[0]') AND a.grantee = json_extract(j.value, '$[1]')
+ CROSS JOIN branch b ON b.id = a.branch AND b.namespace = ?1"""
 SAVE_GRANT = f"INSERT OR REPLACE INTO access({_GRANT}) VALUES(?, ?, ?, ?, ?, ?)"
 DELETE_GRANT = "DELETE FROM access WHERE branch = ? AND grantee_type = ? AND grantee = ?"
 _API_KEY = "id, namespace, name, digest, agents, role, agent, created_at, expires_at, revoked_at"
@@ -274,6 +277,16 @@ REVOKE_API_KEY = "UPDATE api_key SET revoked_at = ? WHERE id = ? AND revoked_at 
 
 # --- the whole -------------------------------------------------------------------------------------------------------
 
+COUNT_LASTING = f"""SELECT count(*) FROM ({_VIEW.format(ranges=_RANGES_ALL.replace("IN (0, ?2)", "= ?2"))}) q
+ CROSS JOIN log h ON h.seq = q.seq WHERE h.expires IS NULL AND {_LIVE}"""
+COUNT_EXPIRING = """SELECT count(*) FROM (
+ SELECT DISTINCT v.slot AS slot FROM lineage a CROSS JOIN log v INDEXED BY log_expires
+ ON v.branch = a.ancestor AND v.expires IS NOT NULL AND v.seq <= a.upto
+ CROSS JOIN path p ON p.id = v.slot >> 24 AND p.owner IN (0, ?2) WHERE a.branch = ?1) q
+ CROSS JOIN log h ON h.seq = (SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
+ ON w.slot = q.slot AND w.branch = a.ancestor AND w.seq <= a.upto WHERE a.branch = ?1
+ ORDER BY a.depth, w.seq DESC LIMIT 1)
+ WHERE h.live AND h.expires > ?3 AND h.memory_type <> 5"""
 COUNT_ENTRIES = f"""SELECT count(*) FROM ({_VIEW.format(ranges=_RANGES_ALL)}) q CROSS JOIN log h ON h.seq = q.seq
  WHERE {_LIVE}"""
 _READABLE = "(?3 IS NULL OR b.id IN (SELECT value FROM json_each(?3)))"
@@ -289,58 +302,7 @@ COUNT_AGENTS = f"""SELECT count(DISTINCT v.agent) FROM log v CROSS JOIN branch b
  LEFT JOIN path p ON p.id = v.slot >> 24
  WHERE b.namespace = ?1 AND (p.owner IS NULL OR p.owner IN (0, ?2))
  AND {_READABLE}"""
+DATABASE_FILE = "SELECT file FROM pragma_database_list WHERE name = 'main'"
 PAGE_BYTES = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 ALL_VERSIONS_COUNT = "SELECT count(*) FROM log WHERE slot IS NOT NULL"
 INTEGRITY = "PRAGMA integrity_check(20)"
-
-PROBLEMS = {
-    "head_is_newest": """SELECT 'slot ' || h.slot || ' on branch ' || h.branch FROM head h WHERE h.seq IS NOT
- (SELECT max(v.seq) FROM log v WHERE v.slot = h.slot AND v.branch = h.branch)""",
-    "version_has_head": """SELECT 'version ' || v.seq FROM log v WHERE v.slot IS NOT NULL AND NOT EXISTS
- (SELECT 1 FROM head h WHERE h.branch = v.branch AND h.slot = v.slot)""",
-    "head_equals_log": """SELECT 'version ' || h.seq FROM head h JOIN log v ON v.seq = h.seq
- WHERE (h.version, h.live, h.ts, h.agent, h.author, h.run, h.confidence, h.memory_type, h.prior, h.good, h.bad,
- h.outcomes, h.born, h.expires, h.refs, h.value_seq) IS NOT
- (v.version, v.live, v.ts, v.agent, v.author, v.run, v.confidence, v.memory_type, v.prior, v.good, v.bad,
- v.outcomes, v.born, v.expires, v.refs, coalesce(v.value_seq, v.seq))
- OR (h.value IS NOT NULL AND h.value IS NOT (SELECT o.value FROM log o WHERE o.seq = h.value_seq))""",
-    "value_has_an_owner": """SELECT 'version ' || v.seq FROM log v LEFT JOIN log o ON o.seq = v.value_seq
- WHERE v.slot IS NOT NULL AND v.live
- AND CASE WHEN v.value_seq IS NULL THEN v.value IS NULL
- ELSE v.value IS NOT NULL OR o.value IS NULL OR o.value_seq IS NOT NULL END""",
-    "value_is_json": "SELECT 'version ' || v.seq FROM log v WHERE v.value IS NOT NULL AND NOT json_valid(v.value)",
-    "tombstone_is_empty": """SELECT 'version ' || v.seq FROM log v
- WHERE v.slot IS NOT NULL AND NOT v.live AND v.value IS NOT NULL""",
-    "versions_are_counted": """SELECT 'version ' || n.seq FROM (
- SELECT seq, version, slot, branch, lag(version) OVER (PARTITION BY slot, branch ORDER BY seq) AS before
- FROM log WHERE slot IS NOT NULL) n WHERE CASE WHEN before IS NOT NULL THEN n.version <> before + 1 ELSE n.version <>
- 1 + coalesce((SELECT w.version FROM lineage a CROSS JOIN log w INDEXED BY log_slot
- ON w.slot = n.slot AND w.branch = a.ancestor AND w.seq <= a.upto
- WHERE a.branch = n.branch AND a.depth > 0 ORDER BY a.depth, w.seq DESC LIMIT 1), 0) END""",
-    "confidence_is_within_0_and_1": """SELECT 'version ' || v.seq FROM log v
- WHERE v.slot IS NOT NULL AND NOT (v.confidence BETWEEN 0 AND 1)""",
-    "time_never_goes_back": """SELECT 'event ' || n.seq FROM (
- SELECT seq, ts, lag(ts) OVER (ORDER BY seq) AS before FROM log) n WHERE n.ts < n.before""",
-    "cause_is_an_event": """SELECT 'version ' || v.seq FROM log v LEFT JOIN log c ON c.seq = v.cause
- WHERE v.cause IS NOT NULL AND (c.seq IS NULL OR c.cause IS NOT NULL OR c.branch <> v.branch OR c.seq >= v.seq)""",
-    "names_exist": """SELECT 'event ' || v.seq FROM log v WHERE
- NOT EXISTS (SELECT 1 FROM agent a WHERE a.id = v.agent) OR NOT EXISTS (SELECT 1 FROM branch b WHERE b.id = v.branch)
- OR NOT EXISTS (SELECT 1 FROM run r WHERE r.id = v.run)
- OR (v.slot IS NOT NULL AND NOT EXISTS (SELECT 1 FROM slot s WHERE s.id = v.slot))
- OR (v.actor IS NOT NULL AND NOT EXISTS (SELECT 1 FROM agent a WHERE a.id = v.actor))
- OR (v.author IS NOT NULL AND NOT EXISTS (SELECT 1 FROM agent a WHERE a.id = v.author))""",
-    "slot_is_in_its_path": """SELECT 'slot ' || s.id FROM slot s LEFT JOIN path p ON p.id = s.path
- WHERE p.id IS NULL OR s.id >> 24 <> s.path OR (s.id & 16777215) >= p.next""",
-    "lineage_is_closed": """SELECT 'branch ' || b.id FROM branch b WHERE
- (SELECT count(*) FROM lineage a WHERE a.branch = b.id) <> b.depth + 1
- OR NOT EXISTS (SELECT 1 FROM lineage a WHERE a.branch = b.id AND a.depth = 0 AND a.ancestor = b.id)
- OR EXISTS (SELECT 1 FROM lineage a WHERE a.branch = b.parent AND NOT EXISTS (SELECT 1 FROM lineage c
- WHERE c.branch = b.id AND c.depth = a.depth + 1 AND c.ancestor = a.ancestor AND c.upto = min(a.upto, b.fork_seq)))""",
-    "child_is_after_its_fork": """SELECT 'version ' || v.seq FROM branch b CROSS JOIN log v ON v.branch = b.id
- WHERE b.parent IS NOT NULL AND v.seq <= b.fork_seq""",
-    "merge_edge_is_a_merge": """SELECT 'merge ' || m.seq FROM merge_edge m LEFT JOIN log v ON v.seq = m.seq
- WHERE v.seq IS NULL OR v.branch <> m.target OR v.type <> 8 OR m.source_seq >= m.seq""",
-    "outcome_is_an_event": """SELECT 'outcome ' || o.ref FROM outcome o LEFT JOIN log v ON v.seq = o.seq
- WHERE v.seq IS NULL OR v.type <> 3""",
-}
-"""Invariants: each statement returns a line for every violation."""

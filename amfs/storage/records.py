@@ -44,6 +44,13 @@ class Records:
     def add_merge_edge(self, edge: MergeEdge) -> None:
         self._execute(q.ADD_MERGE_EDGE, edge)
 
+    def census(self, branch: int, owner: int) -> tuple[int, int] | None:
+        """Return up to which seq an owner's entries without a deadline were counted, and how many there were."""
+        return self._execute(q.CENSUS, (branch, owner)).fetchone()
+
+    def save_census(self, branch: int, owner: int, seq: int, entries: int) -> None:
+        self._execute(q.SAVE_CENSUS, (branch, owner, seq, entries))
+
     def rollbacks(self, branches: Sequence[int]) -> list[RollbackRow]:
         return [RollbackRow._make(row) for row in self._numbered(q.ROLLBACKS, (json.dumps(list(branches)),))]
 

@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 from amfs.errors import InvalidInputError
 from amfs.models import EventType
 from amfs.storage import queries as q
+from amfs.storage import transfer
 from amfs.storage.base import (
     EVENT_CODE,
     NOW,
     SHARED,
     BranchRow,
     EventRow,
+    ExportRow,
     ListFilter,
     Making,
     NewEvent,
@@ -27,7 +29,8 @@ from amfs.storage.base import (
     TimelineFilter,
     VersionRow,
 )
-from amfs.storage.hashing import row_hash
+from amfs.storage.hashing import HASH_FUNCTION, row_hash
+from amfs.storage.invariants import PROBLEMS
 from amfs.storage.records import Records, plain, row_id
 
 K = TypeVar("K")
@@ -196,6 +199,12 @@ class Tables:
     def close_branch(self, branch: int, now: int) -> None:
         self._numbered(q.CLOSE_BRANCH, (branch, now))
 
+    def adopt_branch(self, row: BranchRow) -> None:
+        """Make the main of an empty namespace what an exported one was."""
+        self._execute(q.ADOPT_BRANCH, (row.created_by, row.created_at, row.description, row.id))
+        self._learn(self._names.branches, (row.namespace, row.name), row)
+        self._learn(self._names.branches_by_id, row.id, row)
+
     def add_run(self, namespace: int, session: str, name: str, thread: str | None, metadata: str | None) -> int:
         identity = (namespace, name, session)
         found = self._id(self._names.run_ids, identity, q.RUN_ID, identity)
@@ -208,14 +217,19 @@ class Tables:
         found = self.slot(owner, path, key)
         if found is not None:
             return found
-        row = self._execute(q.PATH, (owner, path)).fetchone()
-        path_id, number = row or (row_id(self._execute(q.ADD_PATH, (owner, path))), 0)
-        if number >= _SLOTS_OF_A_PATH:
-            raise InvalidInputError(f"path {path!r} holds {number} keys, the most one path can; use more paths")
-        made = (path_id << 24) + number
-        self._execute(q.TAKE_SLOT, (path_id,))
-        self._execute(q.ADD_SLOT, (made, path_id, key))
+        row = self._execute(q.PATH_ID, (owner, path)).fetchone()
+        made = self.append_slot(row_id(self._execute(q.ADD_PATH, (owner, path))) if row is None else row[0], key)
         self._learn(self._names.slots, (owner, path, key), made)
+        return made
+
+    def append_slot(self, path: int, key: str) -> int:
+        """Make a slot that does not exist yet, under a path given by its id."""
+        name, number = self._execute(q.PATH, (path,)).fetchone()
+        if number >= _SLOTS_OF_A_PATH:
+            raise InvalidInputError(f"path {name!r} holds {number} keys, the most one path can; use more paths")
+        made = (path << 24) + number
+        self._execute(q.TAKE_SLOT, (path,))
+        self._execute(q.ADD_SLOT, (made, path, key))
         return made
 
     # --- versions --------------------------------------------------------------------------------------------------
@@ -390,9 +404,14 @@ class Tables:
 
     # --- the whole -------------------------------------------------------------------------------------------------
 
-    def count_entries(self, branch: BranchRow, viewer: int, now: int) -> int:
-        parameters = (branch.id, viewer, None, now, None, -1, -1, NOW)
-        return int(self._numbered(q.COUNT_ENTRIES, parameters).fetchone()[0])
+    def count_lasting(self, branch: BranchRow, owner: int) -> int:
+        """Return how many entries without a deadline an owner has in a branch; this walks all of them."""
+        parameters = (branch.id, owner, None, None, None, -1, -1, NOW)
+        return int(self._numbered(q.COUNT_LASTING, parameters).fetchone()[0])
+
+    def count_expiring(self, branch: BranchRow, viewer: int, now: int) -> int:
+        """Return how many entries with a deadline are there now."""
+        return int(self._numbered(q.COUNT_EXPIRING, (branch.id, viewer, now)).fetchone()[0])
 
     def counts(
         self, namespace: int, branch: BranchRow, viewer: int, now: int, branches: Sequence[int] | None
@@ -403,19 +422,38 @@ class Tables:
             return int(self._numbered(statement, parameters).fetchone()[0])
 
         return {
-            "entries": self.count_entries(branch, viewer, now),
+            "entries": count(q.COUNT_ENTRIES, branch.id, viewer, None, now, None, -1, -1, NOW),
             "versions": count(q.COUNT_VERSIONS, namespace, viewer, readable),
             "events": count(q.COUNT_EVENTS, namespace, viewer, readable),
             "branches": count(q.COUNT_BRANCHES, namespace, viewer, readable),
             "agents": count(q.COUNT_AGENTS, namespace, viewer, readable),
         }
 
+    def database_file(self) -> str | None:
+        return self._execute(q.DATABASE_FILE).fetchone()[0] or None
+
+    def namespace_counts(self, namespace: int) -> dict[str, int]:
+        return transfer.counts(self.connection, namespace)
+
+    def namespace_rows(self, namespace: int) -> Iterator[tuple[str, ExportRow]]:
+        return transfer.rows(self.connection, namespace)
+
+    def importing(self, namespace: int, exported: str) -> transfer.Import:
+        return transfer.Import(self, namespace, exported, _INLINE)
+
     def problems(self) -> tuple[list[str], int, list[tuple[str, str]]]:
+        self.connection.create_function(*HASH_FUNCTION)
         found = [("file_is_intact", row[0]) for row in self._execute(q.INTEGRITY) if row[0] != "ok"]
-        for check, statement in q.PROBLEMS.items():
-            found.extend((check, row[0]) for row in self._execute(statement))
+        for check, statement in PROBLEMS.items():
+            try:
+                found.extend((check, row[0]) for row in self._execute(statement))
+            except sqlite3.Error as error:
+                # Damage may be so bad that a check cannot run, such as details that are no JSON; the others still can.
+                if getattr(error, "sqlite_errorcode", None) not in (None, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT):
+                    raise
+                found.append((check, f"cannot be checked: {error}"))
         versions = int(self._execute(q.ALL_VERSIONS_COUNT).fetchone()[0])
-        return ["file_is_intact", *q.PROBLEMS], versions, found
+        return ["file_is_intact", *PROBLEMS], versions, found
 
 
 def _remember(known: dict[K, V], name: K, value: V) -> None:
