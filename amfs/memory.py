@@ -441,7 +441,7 @@ class AgentMemory:
 
     def branches(self, status: BranchStatus | str | None = None) -> Page[Branch]:
         """Return the branches of the namespace, oldest first."""
-        return self._on("main").read(branches.list_branches, status)
+        return self._on("main").free().read(branches.list_branches, status)
 
     def close_branch(self, name: str) -> Branch:
         """Close a branch: it stays readable and cannot be written any more."""
@@ -682,7 +682,7 @@ class AgentMemory:
 
     def experiments(self) -> Page[ExperimentRecord]:
         """Return the experiments of the namespace, oldest first."""
-        return self._on("main").read(experiments.list_experiments)
+        return self._on("main").free().read(experiments.list_experiments)
 
     def compare(self, *experiments: Experiment | ExperimentRecord | str) -> Comparison:
         """Return a table of experiments (default: all): parameters, metrics, status."""

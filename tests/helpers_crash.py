@@ -1,4 +1,4 @@
-"""What the child processes of the crash tests do, and the operations they are killed in.
+"""What the child processes of the crash tests do, and simple operations to disturb.
 
 Everything goes through the public API. Where a child must die at a certain point of a transaction, the point is found
 from outside, by the statement that is about to run.
@@ -6,7 +6,6 @@ from outside, by the statement that is about to run.
 
 from __future__ import annotations
 
-import mmap
 import os
 import signal
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from amfs import AgentMemory
 from amfs.models import Delete, Get, Put
+from amfs.storage import sqlite
 from tests.helpers_statements import watching
 
 if TYPE_CHECKING:
@@ -73,30 +73,13 @@ OPERATIONS: dict[str, Callable[[AgentMemory], object]] = {
 }
 
 
-def perform(outbox: Outbox, database: Path, operation: str, kill_at: int | None) -> None:
-    """Carry out an operation and die by SIGKILL before its statement number ``kill_at``, or before acknowledging it.
+def die_of_large_files(size: int) -> None:
+    """Let the kernel end this process at once, without a word, when it writes beyond that size of any file."""
+    import resource  # not on Windows, where these tests do not run
 
-    With ``kill_at=-1`` the statements are sent instead, and nobody dies.
-    """
-    count, seen, armed = 0, list[str](), False
-
-    def on_statement(statement: str) -> None:
-        nonlocal count
-        if armed:
-            if count == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            count += 1
-            seen.append(statement)
-
-    with watching(on_statement):
-        mem = repeatable("ada", database)
-        armed = True
-        OPERATIONS[operation](mem)
-        armed = False
-    if kill_at != -1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    outbox.send(seen)
-    mem.close()
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
 def create(outbox: Outbox, database: Path, kill_at: int) -> None:
@@ -113,28 +96,28 @@ def create(outbox: Outbox, database: Path, kill_at: int) -> None:
         outbox.send(count)
 
 
-def write_until_killed(outbox: Outbox, database: Path, durability: str, phase_file: Path) -> NoReturn:
-    """Write on and acknowledge each write; the byte in ``phase_file`` is 1 from BEGIN to the acknowledgement."""
-    with phase_file.open("r+b") as file:
-        phase = mmap.mmap(file.fileno(), 1)
+def write_until_killed(outbox: Outbox, database: Path, durability: str, checkpoint_pages: int, before: int) -> NoReturn:
+    """Acknowledge so many writes, then say "begun" within the next one, and never acknowledge that."""
+    writes = 0
 
     def on_statement(statement: str) -> None:
-        if statement.startswith("BEGIN IMMEDIATE"):
-            phase[0] = 1
+        if writes == before and statement.startswith("BEGIN IMMEDIATE"):
+            outbox.send("begun")
 
+    vars(sqlite)["_CHECKPOINT_PAGES"] = checkpoint_pages
     with watching(on_statement):
         mem = AgentMemory("writer", database, durability=durability)
-    phase[0] = 0
-    number = 0
     while True:
-        number += 1
+        number = len(mem.list(include_superseded=True))
         if number % 4:
-            written = [mem.write("svc", f"k{number % 7}", [number, LARGE if number % 5 == 0 else ""])]
+            written = [mem.write("svc", f"k{number % 7}", [number, LARGE * (number % 5)])]
         else:
             with mem.transaction() as tx:
                 written = [tx.write("svc", f"k{n}", [number, n]) for n in range(3)]
+        if writes == before:
+            outbox.wait()
         outbox.send([(entry.seq, entry.key, entry.value) for entry in written])
-        phase[0] = 0
+        writes += 1
 
 
 def open_write_close_until_killed(outbox: Outbox, database: Path) -> NoReturn:
@@ -153,3 +136,36 @@ def write_and_die(outbox: Outbox, database: Path, count: int) -> NoReturn:
     outbox.wait()
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
+
+
+def close_until_killed(outbox: Outbox, database: Path, size: int | None) -> None:
+    """Open a database whose -wal file is full and close it, which moves all into the database file.
+
+    Die when that file is to grow beyond ``size``, or wait to be killed.
+    """
+    mem = repeatable("writer", database)
+    if size is not None:
+        die_of_large_files(size)
+    outbox.send("closing")
+    mem.close()
+    outbox.wait()
+
+
+def migrate(outbox: Outbox, database: Path, statement: int | None, size: int | None) -> None:
+    """Open an older database and die before a statement, or where a commit makes the -wal file larger than ``size``.
+
+    Whoever lives sends the statements, and how large the -wal file was at each of them.
+    """
+    seen: list[tuple[str, int]] = []
+    wal = Path(f"{database}-wal")
+
+    def on_statement(text: str) -> None:
+        if len(seen) == statement:
+            os.kill(os.getpid(), signal.SIGKILL)
+        seen.append((text, wal.stat().st_size if wal.exists() else 0))
+        if size is not None and text == "COMMIT":
+            die_of_large_files(size)
+
+    with watching(on_statement), AgentMemory("ada", database):
+        seen.append(("end", wal.stat().st_size))
+        outbox.send(seen)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _CONTEXT = get_context("forkserver")
-_HELPERS = ["tests.helpers_contention", "tests.helpers_crash", "tests.helpers_limits"]
+_HELPERS = [f"tests.helpers_{name}" for name in ("contention", "crash", "limits", "steps")]
 _CONTEXT.set_forkserver_preload(["pytest", "sqlite_utils", *_HELPERS])  # what every child would have to import
 
 _PATIENCE = 60.0
@@ -26,9 +26,9 @@ _PATIENCE = 60.0
 class Child:
     """A running child process; leaving the ``with`` block kills what is left of it."""
 
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def __init__(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> None:
         self.pipe, theirs = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(target=_serve, args=(theirs, function, arguments), daemon=True)
+        self.process = _CONTEXT.Process(target=_serve, args=(theirs, function, arguments, named), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -115,8 +115,8 @@ def run_all(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> l
             child.__exit__(None, None, None)
 
 
-def _serve(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _serve(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
     try:
-        pipe.send(("value", function(Outbox(pipe), *arguments)))
+        pipe.send(("value", function(Outbox(pipe), *arguments, **named)))
     except BaseException:  # noqa: BLE001 - the parent raises it
         pipe.send(("error", traceback.format_exc()))

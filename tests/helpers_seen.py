@@ -6,12 +6,19 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tests.model_merge import Change, Merge, Version, canonical
+from tests.model_review import newest_of
 
 if TYPE_CHECKING:
     from amfs.models import Change as EngineChange
-    from amfs.models import Entry, Event, MergeResult
+    from amfs.models import Conflict as EngineConflict
+    from amfs.models import Entry, Event, MergeResult, PullRequest, RollbackResult
+    from tests.model import Model
+    from tests.model import Event as KnownEvent
+    from tests.model_history import Rollback
+    from tests.model_review import Conflict, Pull
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HIDDEN = "(hidden)"
 
 
 def agree(actual: Any, expected: Any) -> None:
@@ -25,6 +32,14 @@ def agree(actual: Any, expected: Any) -> None:
 def instant(microseconds: int) -> datetime:
     """Return an instant of the model as the engine shows it."""
     return EPOCH + timedelta(microseconds=microseconds)
+
+
+def name_of(model: Model, branch: str) -> str:
+    """Return the name of a branch as the caller may know it; that there is a main is no secret."""
+    return branch if branch == "main" or model.may(branch) else HIDDEN
+
+
+# --- entries -----------------------------------------------------------------------------------------------------
 
 
 def seen(entry: Entry | None, *, superseded: bool | None = None) -> tuple[Any, ...] | None:
@@ -43,27 +58,40 @@ def seen(entry: Entry | None, *, superseded: bool | None = None) -> tuple[Any, .
     )  # fmt: skip
 
 
-def foretold(version: Version | None, *, superseded: bool = False) -> tuple[Any, ...] | None:
+def foretold(version: Version | None, model: Model, *, superseded: bool = False) -> tuple[Any, ...] | None:
     """Return what ``seen`` returns for the entry of a version of the model."""
     if version is None:
         return None
     owner, path, key = version.slot
     common = (
-        path, key, owner is None, version.seq, version.number, version.branch, version.author, version.committer,
-        instant(version.written), superseded,
+        path, key, owner is None, version.seq, version.number, name_of(model, version.branch), version.author,
+        version.committer, instant(version.written), superseded,
     )  # fmt: skip
     if not version.live:
         return (*common, "deleted", None)
     return (
-        *common, canonical(version.value), round(version.confidence, 9), version.evidence[2], version.memory_type,
+        *common, version.text, round(version.confidence, 9), version.evidence[2], version.memory_type,
         version.refs, version.expires and instant(version.expires), instant(version.born),
     )  # fmt: skip
 
 
-def foretold_all(versions: list[Version]) -> list[tuple[Any, ...] | None]:
+def foretold_all(versions: list[Version], model: Model) -> list[tuple[Any, ...] | None]:
     """Return the versions of one or many slots as a listing with superseded ones shows them."""
     newest = {version.slot: version.seq for version in versions}
-    return [foretold(version, superseded=version.seq != newest[version.slot]) for version in versions]
+    return [foretold(version, model, superseded=version.seq != newest[version.slot]) for version in versions]
+
+
+def seen_event(event: Event) -> tuple[Any, ...]:
+    """Return all of an event that the model predicts."""
+    return event.seq, event.event_type.value, event.agent_id, event.actor, event.branch, event.created_at
+
+
+def foretold_event(event: KnownEvent) -> tuple[Any, ...]:
+    """Return what ``seen_event`` returns for an event of the model."""
+    return event.seq, event.kind, event.agent, event.actor, event.branch, instant(event.at)
+
+
+# --- changes -----------------------------------------------------------------------------------------------------
 
 
 def seen_change(change: EngineChange) -> tuple[Any, ...]:
@@ -77,14 +105,12 @@ def seen_change(change: EngineChange) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def foretold_change(change: Change) -> tuple[Any, ...]:
+def foretold_change(change: Change, model: Model) -> tuple[Any, ...]:
     """Return what ``seen_change`` returns for a change of the model."""
     _, path, key = change.slot
     sides = (change.base, change.source, change.target)
-    kinds = ((change.source, "delete_edit"), (change.target, "edit_delete"), (change.base, "add_add"))
-    kind = next((kind for side, kind in kinds if side is None), "edit_edit")
-    conflict = (kind, sorted(change.clashes)) if change.clashes else None
-    return change.kind, path, key, tuple(map(foretold, sides)), conflict
+    conflict = (change.clash, sorted(change.clashes)) if change.clashes else None
+    return change.kind, path, key, tuple(foretold(side, model) for side in sides), conflict
 
 
 def seen_merge(result: MergeResult) -> list[tuple[str, Any]]:
@@ -94,28 +120,98 @@ def seen_merge(result: MergeResult) -> list[tuple[str, Any]]:
         ("count", result.merged_entries),
         ("applied", list(map(seen_change, result.applied))),
         ("skipped", list(map(seen_change, result.skipped))),
-        ("conflicts", [(one.entity_path, one.key, one.kind, sorted(one.fields)) for one in result.conflicts]),
+        ("conflicts", sorted((one.entity_path, one.key, one.kind, sorted(one.fields)) for one in result.conflicts)),
         ("views", ((result.base_branch, result.base_seq), result.source_seq, result.target_seq)),
         ("event", result.event),
     ]
 
 
-def foretold_merge(merge: Merge) -> list[tuple[str, Any]]:
+def foretold_merge(merge: Merge, model: Model) -> list[tuple[str, Any]]:
     """Return what ``seen_merge`` returns for a merge of the model."""
     applied, skipped, conflicts = (
-        [foretold_change(change) for change in merge.fated(fate)] for fate in ("apply", "skip", "conflict")
+        [foretold_change(change, model) for change in merge.fated(fate)] for fate in ("apply", "skip", "conflict")
     )
+    base, seq = merge.base
     return [
         ("status", merge.status),
         ("count", merge.count),
         ("applied", applied),
         ("skipped", skipped),
-        ("conflicts", [(path, key, *conflict) for _, path, key, _, conflict in conflicts]),
-        ("views", (merge.base, merge.source_seq, merge.target_seq)),
+        ("conflicts", sorted((path, key, *conflict) for _, path, key, _, conflict in conflicts)),
+        ("views", ((name_of(model, base), seq), merge.source_seq, merge.target_seq)),
         ("event", merge.event),
     ]
 
 
-def seen_event(event: Event) -> tuple[Any, ...]:
-    """Return all of an event that the model predicts."""
-    return event.seq, event.event_type.value, event.agent_id, event.actor, event.branch, event.created_at
+def seen_rollback(result: RollbackResult) -> list[tuple[str, Any]]:
+    """Return all of the result of a rollback that the model predicts."""
+    return [
+        ("seq", result.seq),
+        ("count", result.restored_entries),
+        ("restored", list(map(seen_change, result.restored))),
+        ("skipped", list(map(seen_change, result.skipped))),
+        ("others", result.others),
+        ("event", result.event),
+    ]
+
+
+def foretold_rollback(rollback: Rollback, model: Model) -> list[tuple[str, Any]]:
+    """Return what ``seen_rollback`` returns for a rollback of the model."""
+    restored, skipped = (
+        [
+            foretold_change(Change(slot, newest if newest.live else None, wanted, None), model)
+            for slot, newest, wanted in changes
+        ]
+        for changes in (rollback.restored, rollback.skipped)
+    )
+    return [
+        ("seq", rollback.to),
+        ("count", len(restored)),
+        ("restored", restored),
+        ("skipped", skipped),
+        ("others", rollback.others),
+        ("event", rollback.event),
+    ]
+
+
+# --- review ------------------------------------------------------------------------------------------------------
+
+
+def seen_conflict(one: EngineConflict) -> tuple[Any, ...]:
+    """Return all of a stored conflict that the model predicts."""
+    return (
+        one.id, one.status.value, one.source_branch, one.target_branch, one.entity_path, one.key, one.kind,
+        sorted(one.fields), tuple(seen(side, superseded=False) for side in (one.base, one.source, one.target)),
+        one.take and one.take.value, one.resolved_by,
+    )  # fmt: skip
+
+
+def foretold_conflict(one: Conflict, model: Model) -> tuple[Any, ...]:
+    """Return what ``seen_conflict`` returns for a conflict of the model."""
+    change, merge = one.change, one.merge
+    _, path, key = change.slot
+    return (
+        one.number, one.status, merge.source, merge.target, path, key, change.clash, sorted(change.clashes),
+        tuple(foretold(side, model) for side in (change.base, change.source, change.target)),
+        one.take, one.resolver,
+    )  # fmt: skip
+
+
+def seen_pull(one: PullRequest) -> tuple[Any, ...]:
+    """Return all of a pull request that the model predicts."""
+    reviews = [(said.agent_id, said.verdict.value, said.source_seq, said.dismissed, said.seq) for said in one.reviews]
+    return (
+        one.id, one.source_branch, one.target_branch, one.status.value, one.approved, one.changes_requested_by,
+        reviews, one.agent_id, one.ended_by, one.merge_event,
+    )  # fmt: skip
+
+
+def foretold_pull(one: Pull, model: Model) -> tuple[Any, ...]:
+    """Return what ``seen_pull`` returns for a pull request of the model."""
+    newest = newest_of(model, one)
+    reviews = [(said.agent, said.verdict, said.newest, one.dismissed(said, newest), said.seq) for said in one.reviews]
+    approved = any(verdict == "approved" and not dismissed for _, verdict, _, dismissed, _ in reviews)
+    return (
+        one.number, one.source, one.target, one.status, approved, tuple(one.blocked_by),
+        reviews, one.agent, one.ended_by, one.merge,
+    )  # fmt: skip

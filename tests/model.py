@@ -7,12 +7,23 @@ only the error classes (so that refusals can be compared), and it knows one name
 
 from __future__ import annotations
 
-from copy import deepcopy
+from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from amfs.errors import BranchClosedError, BranchError, EntryNotFoundError, InvalidInputError, StaleWriteError
-from tests.model_merge import NO_EVIDENCE, Change, Merge, Slot, Version, same_value, tombstone
+from amfs.errors import (
+    BeforeHistoryError,
+    BranchClosedError,
+    BranchError,
+    EntryNotFoundError,
+    InvalidInputError,
+    StaleWriteError,
+    TagNotFoundError,
+    TagOffLineageError,
+)
+from tests.model_access import READ, WRITE, Access
+from tests.model_merge import NO_EVIDENCE, Change, Merge, Slot, Version, canonical, same_value, tombstone
+from tests.model_views import Edge, Reset, Views
 
 NOW = 2**63
 WEIGHTS = {"success": (1, 0), "minor_failure": (0, 1), "failure": (0, 2), "critical_failure": (0, 4)}
@@ -21,8 +32,19 @@ View = dict[Slot, Version]
 
 
 @dataclass(frozen=True)
+class Time:
+    """A moment that is given as an instant, in microseconds."""
+
+    at: int
+
+
+Moment = int | Time | str
+"""A seq, an instant or the name of a tag."""
+
+
+@dataclass(frozen=True)
 class Event:
-    """Something that happened; ``slot`` is set for what happened to one entry."""
+    """Something that happened; ``slot`` is set for what happened to one entry, ``about`` if it announces a branch."""
 
     seq: int
     kind: str
@@ -31,6 +53,7 @@ class Event:
     branch: str
     at: int
     slot: Slot | None = None
+    about: str | None = None
 
 
 @dataclass
@@ -41,7 +64,7 @@ class Branch:
     parent: str | None
     fork: int
     views: list[tuple[int, View]]
-    versions: list[Version] = field(default_factory=list)
+    versions: dict[Slot, list[Version]] = field(default_factory=dict)
     newest: int | None = None
     is_open: bool = True
 
@@ -52,39 +75,59 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class Edge:
-    """A complete merge: from ``seq`` on, ``target`` contains ``source`` as of ``source_seq``."""
+class Tag:
+    """A name for a branch as of a seq."""
 
-    target: str
+    name: str
+    branch: str
     seq: int
-    source: str
-    source_seq: int
     agent: str
 
 
-class Model:
-    """The memory of a namespace. Whoever drives it moves its clock, by ``tick`` before each call."""
+@dataclass
+class Log:
+    """What namespaces in one database share: the time of every seq, the order of lists, and numbers given out."""
 
-    def __init__(self) -> None:
-        self.now = 0
-        self.seq = 0
-        self.branches = {"main": Branch("main", None, 0, [(0, {})])}
-        self.events: list[Event] = []
-        self.edges: list[Edge] = []
-        self.order: dict[Slot, tuple[int, int]] = {}
-        self.outcomes: set[tuple[str, str]] = set()
-        self.noticed: set[tuple[str, int]] = set()
-        self._contained: dict[tuple[str, int, str | None], set[tuple[str, int]]] = {}
+    times: list[int] = field(default_factory=list)
+    paths: dict[tuple[str | None, str], int] = field(default_factory=dict)
+    order: dict[Slot, tuple[int, int]] = field(default_factory=dict)
+    conflicts: int = 0
+    pulls: int = 0
 
-    def tick(self, clock: int) -> None:
-        """Move the time, in microseconds: on to the clock's, but never back to that of the last event."""
-        self.now = max(clock, self.events[-1].at + 1 if self.events else 0)
+    @property
+    def seq(self) -> int:
+        """The newest seq."""
+        return len(self.times)
 
     def seq_at(self, time: int) -> int:
         """Return the newest seq that is not after a time."""
-        made = [version for line in self.branches.values() for version in line.versions]
-        seqs = {one.seq: one.at for one in self.events} | {one.seq: one.written for one in made}
-        return max((seq for seq, at in seqs.items() if at <= time), default=0)
+        return bisect_right(self.times, time)
+
+
+class Model:
+    """The memory of a namespace. Whoever drives it says, by ``tick`` before each call, what time it is and who calls."""
+
+    def __init__(self, log: Log | None = None, main: Branch | None = None, began: int | None = None) -> None:
+        self.log = log or Log()
+        self.began = began
+        self.now = self.clock = 0
+        self.branches = {"main": main or Branch("main", None, 0, [(0, {})])}
+        self.events: list[Event] = []
+        self.views = Views()
+        self.views.add("main", None, 0)
+        self.order = self.log.order
+        self.outcomes: set[tuple[str, str]] = set()
+        self.noticed: set[tuple[str | None, str, int]] = set()
+        self.tags: dict[str, Tag] = {}
+        self.pending: list[Any] = []
+        self.pulls: list[Any] = []
+        self.access = Access()
+
+    def tick(self, clock: int, principal: str | None = None) -> None:
+        """Move the time, in microseconds: on to the clock's, but never back to that of the last event."""
+        self.clock = clock
+        self.now = max(clock, self.log.times[-1] + 1 if self.log.times else 0)
+        self.access.principal = principal
 
     def view(self, branch: str, at: int = NOW) -> View:
         """Return all that a branch held as of a seq, tombstones and expired entries included."""
@@ -99,6 +142,33 @@ class Model:
         if version is None or not version.live:
             return False
         return at is not None or version.expires is None or version.expires > self.now
+
+    def seq_of(self, branch: str, moment: Moment | None) -> int | None:
+        """Return the seq as of which a branch is seen at a moment, None for now."""
+        if isinstance(moment, str):
+            tag = self.tag(moment)
+            if not self.sees(branch, tag.branch, tag.seq):
+                raise TagOffLineageError(moment)
+            return tag.seq
+        if isinstance(moment, Time):
+            if self.began is None or moment.at < self.began:
+                raise BeforeHistoryError(moment)
+            return self.log.seq_at(moment.at)
+        if moment is not None and moment > self.log.seq:
+            raise InvalidInputError(moment)
+        return moment
+
+    def tag(self, name: str) -> Tag:
+        """Return a tag by name; one on a hidden branch is not there."""
+        tag = self.tags.get(name)
+        if tag is None or not self.may(tag.branch):
+            raise TagNotFoundError(name)
+        return tag
+
+    def sees(self, branch: str, other: str, seq: int) -> bool:
+        """Return whether a view of another branch lies in the lineage of a branch."""
+        line = self.branches[branch]
+        return branch == other or bool(line.parent and seq <= line.fork and self.sees(line.parent, other, seq))
 
     def find(self, agent: str, branch: str, path: str, key: str, at: int | None = None) -> Version | None:
         """Return what an agent sees of a key: its private entry, else the shared one."""
@@ -116,7 +186,18 @@ class Model:
         """Return the versions of a slot along the branch and what it inherited, oldest first."""
         line = self.branches[branch]
         inherited = self.history(slot, line.parent, min(at, line.fork)) if line.parent else []
-        return inherited + [one for one in line.versions if one.slot == slot and one.seq <= at]
+        return inherited + [one for one in line.versions.get(slot, ()) if one.seq <= at]
+
+    def history_of(self, agent: str, branch: str, path: str, key: str) -> list[Version]:
+        """Return the history of the slot a read sees; where none is live, of one that ever was."""
+        kept = [self.history((owner, path, key), branch) for owner in (agent, None)]
+        live = [versions for versions in kept if versions and self.alive(versions[-1])]
+        return next((versions for versions in (*live, *kept) if versions), [])
+
+    def read_history(self, agent: str, branch: str, path: str, key: str) -> list[Version]:
+        """Return the history of the slot a read sees."""
+        self.need(agent, (branch, READ))
+        return self.history_of(agent, branch, path, key)
 
     def timeline(self, viewer: str, *, agent: str | None = None, branch: str | None = None) -> list[Event]:
         """Return events newest first: on an agent's timeline or done by it, on one branch or on all."""
@@ -126,17 +207,34 @@ class Model:
             if (agent is None or agent in (event.agent, event.actor))
             and branch in (None, event.branch)
             and (event.slot is None or event.slot[0] in (None, viewer))
+            and self.may(event.branch)
+            and (event.about is None or self.may(event.about))
         ]
+
+    def may(self, branch: str, wanted: str = READ) -> bool:
+        """Return whether the caller may use a branch."""
+        return self.access.allows(branch, wanted)
+
+    def need(self, agent: str, *wanted: tuple[str, str]) -> None:
+        """Refuse a call that the caller may not make, each need being a branch and a permission."""
+        self.access.check(agent, self.clock, wanted)
 
     # --- entries -----------------------------------------------------------------------------------------------
 
-    def read(self, agent: str, branch: str, path: str, key: str, at: int | None = None) -> Version | None:
+    def read(self, agent: str, branch: str, path: str, key: str, at: Moment | None = None) -> Version | None:
         """Find an entry and record, once per session and version, that another agent's was read."""
-        found = self.find(agent, branch, path, key, at)
-        if found and found.author != agent and (agent, found.seq) not in self.noticed:
-            self.noticed.add((agent, found.seq))
-            self._event("cross_agent_read", found.author, branch, actor=agent)
+        self.need(agent, (branch, READ))
+        found = self.find(agent, branch, path, key, self.seq_of(branch, at))
+        session = (self.access.principal, agent)
+        if found and found.author != agent and (*session, found.seq) not in self.noticed:
+            self.noticed.add((*session, found.seq))
+            self.event("cross_agent_read", found.author, branch, actor=agent)
         return found
+
+    def read_list(self, agent: str, branch: str, at: Moment | None = None) -> list[Version]:
+        """List what an agent sees as of a moment."""
+        self.need(agent, (branch, READ))
+        return self.list(agent, branch, self.seq_of(branch, at))
 
     def write(
         self, agent: str, branch: str, path: str, key: str, value: Any, *, shared: bool = True,
@@ -144,7 +242,8 @@ class Model:
         ttl: float | None = None, expected: int | None = None,
     ) -> Version:  # fmt: skip
         """Write a version; an equal value keeps its evidence, another one starts anew."""
-        self._must_be_open(branch)
+        self.need(agent, (branch, WRITE))
+        self.must_be_open(branch)
         slot = (None if shared else agent, path, key)
         old = self.view(branch).get(slot)
         old = old if self.alive(old) else None
@@ -152,79 +251,72 @@ class Model:
         if expected not in (None, actual):
             raise StaleWriteError("not as expected", expected=expected or 0, actual=actual)
         expires = None if ttl is None else self.now + round(ttl * 1_000_000)
-        new = Version(slot, deepcopy(value), agent, confidence, True, NO_EVIDENCE, memory_type, refs, expires)
-        new = replace(new, born=old.born if old else self.now)
+        new = Version(
+            slot, value, canonical(value), agent, confidence, memory_type=memory_type, refs=refs, expires=expires,
+            born=old.born if old else self.now,
+        )  # fmt: skip
         if old and same_value(old, new):
             new = replace(new, evidence=old.evidence)
-        return self._put(new, branch, agent, self._event("write", agent, branch, slot=slot))
+        return self.put(new, branch, agent, self.event("write", agent, branch, slot=slot))
 
     def delete(self, agent: str, branch: str, path: str, key: str) -> bool:
         """Put a tombstone where ``read`` would find something."""
-        self._must_be_open(branch)
+        self.need(agent, (branch, WRITE))
+        self.must_be_open(branch)
         old = self.find(agent, branch, path, key)
         if old:
-            event = self._event("delete", agent, branch, slot=old.slot)
-            self._put(tombstone(old, agent), branch, agent, event)
+            event = self.event("delete", agent, branch, slot=old.slot)
+            self.put(tombstone(old, agent), branch, agent, event)
         return old is not None
 
     def commit_outcome(
         self, agent: str, branch: str, ref: str, kind: str, keys: list[tuple[str, str]], weight: float = 1.0
     ) -> tuple[Event | None, list[Version]]:
         """Judge entries; the event is None if the same ref and kind had been recorded before."""
-        self._must_be_open(branch)
+        self.need(agent, (branch, WRITE))
+        self.must_be_open(branch)
         if (ref, kind) in self.outcomes:
             return None, []
         found = [self.find(agent, branch, *key) for key in keys]
         if None in found:
             raise EntryNotFoundError(ref)
         self.outcomes.add((ref, kind))
-        event = self._event("outcome", agent, branch)
+        event = self.event("outcome", agent, branch)
         gained = (*(weight * share for share in WEIGHTS[kind]), 1)
         judged = {old.slot: old for old in found if old and weight}.values()
         return event, [
-            self._put(replace(old, evidence=tuple(map(sum, zip(old.evidence, gained, strict=True)))), branch, agent)
+            self.put(replace(old, evidence=tuple(map(sum, zip(old.evidence, gained, strict=True)))), branch, agent)
             for old in judged
         ]
 
     # --- branches ----------------------------------------------------------------------------------------------
 
-    def create_branch(self, agent: str, name: str, source: str, at: int | None = None) -> Branch:
-        """Fork a branch from what another, open or closed, holds now or held as of a seq."""
-        event = self._event("branch_created", agent, source)
-        fork = event.seq if at is None else at
+    def create_branch(self, agent: str, name: str, source: str, at: Moment | None = None) -> Branch:
+        """Fork a branch from what another, open or closed, holds now or held as of a moment."""
+        self.need(agent, (source, READ))
+        seq = self.seq_of(source, at)
+        event = self.event("branch_created", agent, source, about=name)
+        fork = event.seq if seq is None else seq
         self.branches[name] = Branch(name, source, fork, [(fork, dict(self.view(source, fork)))])
+        self.views.add(name, source, fork)
+        self.access.created(name)
         return self.branches[name]
 
     def close_branch(self, agent: str, name: str) -> None:
         """Make a branch read-only; main cannot be."""
-        self._must_be_open(name)
+        self.need(agent, (name, WRITE))
+        self.must_be_open(name)
         if name == "main":
             raise BranchError(name)
-        self._event("branch_closed", agent, name)
+        self.event("branch_closed", agent, name)
         self.branches[name].is_open = False
-
-    def contained(self, branch: str, at: int, agent: str | None) -> set[tuple[str, int]]:
-        """Return every view that a branch contains as of a seq, through lineage and complete merges.
-
-        With an agent, only the merges it made itself count: no others moved its private entries.
-        """
-        known = self._contained.get((branch, at, agent))
-        if known is None:
-            line = self.branches[branch]
-            known = {(branch, seq) for seq in range(at + 1)}
-            if line.parent:
-                known |= self.contained(line.parent, min(at, line.fork), agent)
-            for edge in self.edges:
-                if edge.target == branch and edge.seq <= at and agent in (None, edge.agent):
-                    known |= self.contained(edge.source, edge.source_seq, agent)
-            self._contained[branch, at, agent] = known
-        return known
+        for merge in self.pending:
+            if name in (merge.source, merge.target):
+                merge.end()
 
     def base(self, source: str, target: str, agent: str | None = None) -> tuple[str, int]:
-        """Return the newest view that both branches contain; of several names for it, the branch made last."""
-        sides = (self.contained(name, self.branches[name].position, agent) for name in (source, target))
-        made = list(self.branches)
-        return max(set.intersection(*sides), key=lambda view: (view[1], made.index(view[0])))
+        """Return the newest view that both branches contain."""
+        return self.views.base(*((name, self.branches[name].position) for name in (source, target)), agent)
 
     def diff(self, agent: str, source: str, target: str) -> list[Change]:
         """Return what the source changed since the base, as far as the agent can see it, by path and key."""
@@ -232,24 +324,51 @@ class Model:
         bases = {owner: self.view(*self.base(source, target, owner)) for owner in (None, agent)}
         slots = {slot for view in (*views, *bases.values()) for slot in view if slot[0] in bases}
         changes = []
-        for slot in sorted(slots, key=lambda slot: (slot[1:], slot[0] or "")):
-            sides = (view.get(slot) for view in (bases[slot[0]], *views))
-            change = Change(slot, *(side if self.alive(side) else None for side in sides), views[0].get(slot))
+        for slot in sorted(slots, key=by_name):
+            versions = bases[slot[0]].get(slot), views[0].get(slot), views[1].get(slot)
+            if versions[0] is versions[1]:
+                continue
+            change = Change(slot, *(side if self.alive(side) else None for side in versions), versions[1])
             base, now = change.base, change.source
             if not (same_value(base, now) and (base is None or now is None or base.metadata == now.metadata)):
                 change.find_clashes()
                 changes.append(change)
         return changes
 
+    def read_diff(self, agent: str, source: str, target: str) -> list[Change]:
+        """Compare two branches."""
+        self.need(agent, (source, READ), (target, READ))
+        return self.diff(agent, source, target)
+
     def merge(
         self, agent: str, source: str, target: str, strategy: str = "three_way", *,
         paths: tuple[str, ...] | None = None, dry_run: bool = False, close: bool = False,
     ) -> Merge:  # fmt: skip
         """Bring what the source changed into the target, all of it or nothing."""
+        self.may_merge(agent, source, target, close=close, dry_run=dry_run)
+        merge = self.plan_merge(agent, source, target, strategy, paths)
+        if not dry_run and merge.status not in ("refused", "conflicts"):
+            self.carry_out(merge, agent, source, target, partial=paths is not None)
+            if close:
+                self.close_branch(agent, source)
+        return merge
+
+    def may_merge(self, agent: str, source: str, target: str, *, close: bool, dry_run: bool = False) -> None:
+        """Refuse a merge that the caller may not make, or nobody."""
+        self.need(agent, (source, READ), (target, READ))
         if source == target:
             raise InvalidInputError(source)
-        self._must_be_open(source)
-        self._must_be_open(target)
+        if not dry_run:
+            self.need(agent, (target, WRITE), (source, WRITE if close else READ))
+        self.must_be_open(target)
+        self.must_be_open(source)
+        if close and source == "main":
+            raise BranchError(source)
+
+    def plan_merge(
+        self, agent: str, source: str, target: str, strategy: str, paths: tuple[str, ...] | None = None
+    ) -> Merge:
+        """Return what a merge would do."""
         changes = [one for one in self.diff(agent, source, target) if _under(one.slot, paths)]
         positions = (self.branches[name].position for name in (source, target))
         merge = Merge("merged", changes, self.base(source, target), *positions)
@@ -263,51 +382,63 @@ class Model:
             merge.status = "refused" if moved else "fast_forward"
         elif merge.fated("conflict"):
             merge.status = "conflicts"
-        if not dry_run and merge.status not in ("refused", "conflicts"):
-            if close and source == "main":
-                raise BranchError(source)
-            self._carry_out(merge, agent, source, target, partial=paths is not None)
-            if close:
-                self.close_branch(agent, source)
         return merge
 
-    def _carry_out(self, merge: Merge, agent: str, source: str, target: str, *, partial: bool) -> None:
-        if not merge.changes:
-            return
-        merge.event = self._event("branch_merged", agent, target).seq
-        for change in merge.changes:
-            if change.result:
-                self._put(change.result, target, agent)
+    def carry_out(self, merge: Merge, agent: str, source: str, target: str, *, partial: bool = False) -> None:
+        """Write what a merge does, and that it was done."""
+        if merge.changes:
+            merge.event = self.event("branch_merged", agent, target).seq
+            for change in merge.fated("apply"):
+                if change.result:
+                    self.put(change.result, target, agent)
+            if not partial:
+                self.views.merged(Edge(target, merge.event, source, merge.source_seq, agent))
         if not partial:
-            self.edges.append(Edge(target, merge.event, source, merge.source_seq, agent))
+            for pending in self.pending:
+                if (pending.source, pending.target) == (source, target):
+                    pending.end()
 
-    # --- inside ------------------------------------------------------------------------------------------------
+    # --- changing ----------------------------------------------------------------------------------------------
 
-    def _must_be_open(self, branch: str) -> None:
+    def must_be_open(self, branch: str) -> None:
+        """Refuse to write a closed branch."""
         if not self.branches[branch].is_open:
             raise BranchClosedError(branch)
 
-    def _event(
-        self, kind: str, agent: str, branch: str, *, actor: str | None = None, slot: Slot | None = None
-    ) -> Event:
-        self.seq += 1
-        self.events.append(Event(self.seq, kind, agent, actor or agent, branch, self.now, slot))
-        self.branches[branch].newest = self.seq
+    def event(
+        self, kind: str, agent: str, branch: str, *,
+        actor: str | None = None, slot: Slot | None = None, about: str | None = None,
+    ) -> Event:  # fmt: skip
+        """Append an event."""
+        self.log.times.append(self.now)
+        if branch == "main" and self.began is None:
+            self.began = self.now
+        self.events.append(Event(self.log.seq, kind, agent, actor or agent, branch, self.now, slot, about))
+        self.branches[branch].newest = self.log.seq
         return self.events[-1]
 
-    def _put(self, new: Version, branch: str, agent: str, own: Event | None = None) -> Version:
+    def put(self, new: Version, branch: str, agent: str, own: Event | None = None) -> Version:
         """Append a version: at the seq of its own event, or at one of its own under a larger event."""
-        self.seq = own.seq if own else self.seq + 1
+        if own is None:
+            self.log.times.append(self.now)
         line, view = self.branches[branch], self.view(branch)
         number = view[new.slot].number + 1 if new.slot in view else 1
-        new = replace(new, seq=self.seq, number=number, branch=branch, committer=agent, written=self.now)
-        line.versions.append(new)
-        line.views.append((self.seq, {**view, new.slot: new}))
-        line.newest = self.seq
-        paths = {slot[:2]: order[0] for slot, order in self.order.items()}
-        path = paths.get(new.slot[:2], len(set(paths.values())))
+        new = replace(new, seq=self.log.seq, number=number, branch=branch, committer=agent, written=self.now)
+        line.versions.setdefault(new.slot, []).append(new)
+        line.views.append((self.log.seq, {**view, new.slot: new}))
+        line.newest = self.log.seq
+        path = self.log.paths.setdefault(new.slot[:2], len(self.log.paths))
         self.order.setdefault(new.slot, (path, len(self.order)))
         return new
+
+    def roll_views_back(self, branch: str, event: int, to: int, agent: str) -> None:
+        """Note that a branch went back to an earlier view as a whole."""
+        self.views.rolled_back(Reset(branch, event, to, agent))
+
+
+def by_name(slot: Slot) -> tuple[Any, ...]:
+    """Sort slots by path and key, the shared one of a name first."""
+    return slot[1:], slot[0] or ""
 
 
 def _under(slot: Slot, paths: tuple[str, ...] | None) -> bool:

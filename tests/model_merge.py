@@ -19,10 +19,11 @@ NO_EVIDENCE = (0.0, 0.0, 0)  # the good and the bad that outcomes said of a valu
 
 @dataclass(frozen=True)
 class Version:
-    """One immutable state of an entry; ``live`` is False for a tombstone, ``born`` belongs to the key."""
+    """One immutable state of an entry; ``text`` is its value as text, ``live`` is False for a tombstone."""
 
     slot: Slot
     value: Any
+    text: str
     author: str
     prior: float
     live: bool = True
@@ -71,7 +72,15 @@ class Change:
     @property
     def kind(self) -> str:
         """Whether the source added, modified or deleted the entry."""
-        return "added" if self.base is None else "deleted" if self.source is None else "modified"
+        if (self.base is None) is (self.source is None):
+            return "modified"
+        return "added" if self.base is None else "deleted"
+
+    @property
+    def clash(self) -> str:
+        """How both sides are in each other's way."""
+        kinds = ((self.source, "delete_edit"), (self.target, "edit_delete"), (self.base, "add_add"))
+        return next((kind for side, kind in kinds if side is None), "edit_edit")
 
     def find_clashes(self) -> None:
         """Merge the values where both sides changed them; a deletion against an edit clashes as a whole."""
@@ -133,7 +142,7 @@ def same_value(one: Version | None, other: Version | None) -> bool:
     """Return whether two states hold the same value, or are both absent."""
     if one is None or other is None:
         return one is other
-    return canonical(one.value) == canonical(other.value)
+    return one.text == other.text
 
 
 def merge_fields(base: Any, source: Any, target: Any, at: str = "") -> tuple[Any, list[str]]:
@@ -158,7 +167,7 @@ def merge_fields(base: Any, source: Any, target: Any, at: str = "") -> tuple[Any
 
 def tombstone(old: Version, agent: str) -> Version:
     """Return the version that says that an entry is gone."""
-    return replace(old, live=False, value=None, author=agent)
+    return replace(old, live=False, value=None, text="", author=agent)
 
 
 def take(source: Version, target: Version | None) -> Version:
@@ -191,11 +200,22 @@ def blend(change: Change, agent: str) -> Version | None:
     source, target = change.source, change.target
     assert source is not None
     assert target is not None
-    if canonical(change.merged) == canonical(target.value):
+    if canonical(change.merged) == target.text:
         return None
-    prior = min(source.confidence, target.confidence)
-    new = replace(target, value=change.merged, author=agent, prior=prior, evidence=NO_EVIDENCE)
-    return replace(new, **{**particulars(change.base, source), "prior": prior})
+    return replace(renewed(target, source, change.merged, agent), **described(change.base, source))
+
+
+def renewed(old: Version, other: Version | None, value: Any, agent: str) -> Version:
+    """Return a version with a value of the merging agent's own, as sure as the less sure of two sides."""
+    prior = min(side.confidence for side in (old, other) if side)
+    return replace(old, value=value, text=canonical(value), author=agent, prior=prior, evidence=NO_EVIDENCE)
+
+
+def described(base: Version | None, source: Version) -> dict[str, Any]:
+    """Return what the source changed in type, refs and deadline."""
+    changed_there = particulars(base, source)
+    changed_there.pop("prior", None)
+    return changed_there
 
 
 def particulars(base: Version | None, source: Version) -> dict[str, Any]:

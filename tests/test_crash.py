@@ -1,4 +1,4 @@
-"""Crashes: processes killed with SIGKILL at every statement and at random moments, and -wal files cut anywhere.
+"""Crashes: processes killed at every statement, inside commits and at random moments, and -wal files cut anywhere.
 
 An acknowledged write is there afterwards, with its event; one that was not acknowledged is there whole or not at all;
 the invariants hold; writing goes on and the lock is free.
@@ -10,27 +10,31 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from amfs import AgentMemory
-from amfs.errors import OutcomeNotFoundError
 from tests import helpers_crash as children
+from tests import helpers_steps as steps
 from tests.helpers_processes import Child
+from tests.helpers_tables import contents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from amfs.models import Entry
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and forked children")
 
-ROUNDS = 110
+OLD = Path(__file__).parent / "data" / "schema-1.db"
 SMALLEST_TRANSACTION = 3
+WRITING = ("INSERT", "UPDATE", "DELETE", "COMMIT", "CREATE", "ALTER", "PRAGMA")
 
 
 @pytest.fixture
@@ -45,28 +49,8 @@ def folder() -> Iterator[Path]:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A closed database that operations start from."""
     database = tmp_path_factory.mktemp("base") / "memory.db"
-    children.build(database)
+    steps.build_for_review(database)
     return database
-
-
-# --- at every statement ----------------------------------------------------------------------------------------------
-
-
-def state(database: Path) -> list[Any]:
-    """Return all that can be seen of a database, by its main agent."""
-    with children.repeatable("ada", database) as mem:
-        assert mem.verify().ok, mem.verify()
-        branches = mem.branches()
-        seen: list[Any] = [branch.model_dump() for branch in branches]
-        for branch in branches:
-            seen += [entry.model_dump() for entry in mem.list(branch=branch.name)]
-            seen += [entry.model_dump() for entry in mem.list(include_superseded=True, branch=branch.name)]
-            seen += [event.model_dump() for event in mem.timeline(branch=branch.name, limit=1000)]
-        try:
-            seen.append(mem.explain("deploy-1").model_dump())
-        except OutcomeNotFoundError:
-            seen.append(None)
-        return seen
 
 
 def is_usable(database: Path) -> bool:
@@ -78,36 +62,48 @@ def is_usable(database: Path) -> bool:
         return mem.verify().ok
 
 
-def killed(database: Path, operation: str, kill_at: int | None) -> list[Any]:
-    """Return the state that an operation leaves that is killed before a statement, or before it is acknowledged."""
-    with Child(children.perform, database, operation, kill_at) as child:
-        assert child.exit_code == -signal.SIGKILL
+def amounts(rng: random.Random, low: int, high: int, count: int) -> list[int]:
+    """Return so many different sizes from ``low`` up to, and without, ``high``; ``low`` is one of them."""
+    return [low, *rng.sample(range(low + 1, high), count - 1)]
+
+
+# --- in the middle of an operation -----------------------------------------------------------------------------------
+
+
+def killed(database: Path, name: str, **when: int) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the rows that an operation leaves that is killed at some point, or before it is acknowledged."""
+    with Child(steps.perform, database, name, **when) as child:
+        assert child.exit_code == -(signal.SIGXFSZ if "size" in when else signal.SIGKILL)
         assert child.rest() == []
-    found = state(database)
+    with children.repeatable("ada", database) as mem:
+        assert mem.verify().ok
+    rows = contents(database)
     assert is_usable(database)
-    return found
+    return rows
 
 
-@pytest.mark.parametrize("operation", children.OPERATIONS)
-def test_an_operation_killed_at_any_statement_is_done_or_was_never_begun(
-    operation: str, base: Path, folder: Path
-) -> None:
-    def copy(name: str) -> Path:
-        return Path(shutil.copy(base, folder / f"{name}.db"))
+@pytest.mark.parametrize("name", steps.STEPS)
+def test_an_operation_killed_anywhere_is_done_or_was_never_begun(name: str, base: Path, folder: Path) -> None:
+    def copy(which: str) -> Path:
+        return Path(shutil.copy(base, folder / f"{which}.db"))
 
-    before = state(copy("before"))
-    with Child(children.perform, copy("statements"), operation, -1) as child:
-        statements = child.receive()
-    begin, commit = statements.index("BEGIN IMMEDIATE"), statements.index("COMMIT")
-    assert statements.count("BEGIN IMMEDIATE") == 1, "one operation is one transaction"
-    for number in range(begin + 1, commit + 1):
-        assert killed(copy(str(number)), operation, number) == before, statements[number]
-    after = killed(copy("after"), operation, None)
-    assert after != before
-    with Child(children.perform, copy("undisturbed"), operation, -1) as child:
-        child.receive()
+    with steps.STEPS[name].open(copy("before")):
+        before = contents(folder / "before.db")
+    with Child(steps.perform, copy("undisturbed"), name, live=True) as child:
+        statements, (small, large) = child.receive()
+        after = contents(folder / "undisturbed.db")
+        child.send()
         assert child.exit_code == 0
-    assert state(folder / "undisturbed.db") == after
+    assert after != before
+    assert statements.count("BEGIN IMMEDIATE") == statements.count("COMMIT") == 1, "one operation is one transaction"
+    writing = [number for number, text in enumerate(statements) if text.split()[0] in WRITING]
+    for number in writing:
+        assert killed(copy(f"at {number}"), name, statement=number) == before, statements[number]
+    sizes = amounts(random.Random(name), small, large, 5)
+    for size in sizes:
+        assert killed(copy(f"at size {size}"), name, size=size) == before
+    assert killed(copy("after"), name) == after
+    print(f"{name}: {len(writing)} kills at statements, {len(sizes)} inside the commit, 1 before it is acknowledged")
 
 
 def test_a_creation_killed_at_any_statement_can_be_completed(folder: Path) -> None:
@@ -119,6 +115,96 @@ def test_a_creation_killed_at_any_statement_can_be_completed(folder: Path) -> No
         with Child(children.create, database, number) as child:
             assert child.exit_code == -signal.SIGKILL
         assert is_usable(database)
+
+
+def schema_of(database: Path, copy: Path) -> int:
+    """Return the schema version that a killed process left, looking at a copy of its files."""
+    for suffix in ("", "-wal"):
+        if Path(f"{database}{suffix}").exists():
+            shutil.copy(f"{database}{suffix}", f"{copy}{suffix}")
+    with closing(sqlite3.connect(copy)) as connection:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    assert rows_of(copy).keys() >= {"log", "head"}
+    if version == 1:
+        assert rows_of(copy) == rows_of(OLD)
+    return version
+
+
+def rows_of(database: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return all rows but the times at which the schema was changed, which is noted by the system's clock."""
+    return {name: rows for name, rows in contents(database).items() if name != "_sqlite_migrations"}
+
+
+def test_a_migration_killed_anywhere_is_done_or_was_never_begun(folder: Path) -> None:
+    def copy(which: object) -> Path:
+        return Path(shutil.copy(OLD, folder / f"{which}.db"))
+
+    with Child(children.migrate, copy("whole"), None, None) as child:
+        seen = child.result()
+    after, versions = rows_of(folder / "whole.db"), list[int]()
+    writing = [number for number, (text, _) in enumerate(seen) if text.split()[0] in WRITING]
+    small, large = next(size for text, size in seen if text == "COMMIT"), seen[-1][1]
+    points = [(number, None) for number in writing] + [
+        (None, size) for size in amounts(random.Random(5), small, large, 20)
+    ]
+    for number, (statement, size) in enumerate(points):
+        database = copy(number)
+        with Child(children.migrate, database, statement, size) as child:
+            assert child.exit_code == -(signal.SIGKILL if size is None else signal.SIGXFSZ)
+        versions.append(schema_of(database, folder / "look.db"))
+        with AgentMemory("ada", database) as mem:
+            assert mem.verify().ok
+        assert rows_of(database) == after
+        assert is_usable(database)
+    print(f"migration: {len(points)} kills, {versions.count(2)} after it was done")
+    assert len(points) > 40
+    assert versions.count(1) > 30
+
+
+# --- in a checkpoint -------------------------------------------------------------------------------------------------
+
+
+def test_a_close_killed_while_it_moves_the_log_into_the_file_loses_nothing(folder: Path) -> None:
+    rng, database, copy = random.Random(23), folder / "memory.db", folder / "copy.db"
+    seqs = die_with_a_full_log(database)
+    wal = Path(f"{database}-wal").read_bytes()
+    with Child(children.close_until_killed, fill(copy, database, wal), None) as child:
+        child.receive()
+        child.send()
+        assert child.exit_code == 0
+    small, large = database.stat().st_size, copy.stat().st_size
+    sizes = [*amounts(rng, small, large, 30), *[None] * 30]
+    for size in sizes:
+        with Child(children.close_until_killed, fill(copy, database, wal), size) as child:
+            if size is None:
+                assert child.receive() == "closing"
+                child.pipe.poll(rng.uniform(0, 0.002))
+                child.kill()
+            else:
+                assert child.exit_code == -signal.SIGXFSZ
+                assert Path(f"{copy}-wal").read_bytes() == wal
+                assert small <= copy.stat().st_size <= size
+        assert history_of(copy) == seqs
+        assert is_usable(copy)
+    print(f"checkpoint: {len(sizes)} kills")
+
+
+def die_with_a_full_log(database: Path) -> list[int]:
+    """Let a process write many versions and die, so that the -wal file holds them; return their seqs."""
+    AgentMemory("writer", database).close()
+    with Child(children.write_and_die, database, 80) as child:
+        seqs = child.receive()
+        child.send()
+        assert child.exit_code == -signal.SIGKILL
+    return seqs
+
+
+def fill(copy: Path, database: Path, wal: bytes) -> Path:
+    """Make a copy of a database with a -wal file beside it, in the place of what was there."""
+    Path(f"{copy}-shm").unlink(missing_ok=True)
+    shutil.copy(database, copy)
+    Path(f"{copy}-wal").write_bytes(wal)
+    return copy
 
 
 # --- at random moments -----------------------------------------------------------------------------------------------
@@ -152,21 +238,20 @@ def databases(folder: Path, rounds: int, each: int) -> Iterator[tuple[Path, dict
         yield from [(database, acknowledged)] * min(each, rounds - number)
 
 
-def test_acknowledged_writes_survive_a_hundred_kills_of_their_writer(folder: Path) -> None:
-    rng, hits, phase = random.Random(20), 0, folder / "phase"
-    for number, (database, acknowledged) in enumerate(databases(folder, ROUNDS * 2, 22)):
-        phase.write_bytes(b"\0")
-        with Child(children.write_until_killed, database, ("full", "normal")[number % 2], phase) as child:
-            received = [child.receive() for _ in range(rng.randrange(1, 5))]
-            child.pipe.poll(rng.uniform(0, 0.002))
+@pytest.mark.parametrize("checkpoint_pages", [4000, 8])
+def test_acknowledged_writes_survive_a_hundred_kills_of_their_writer(checkpoint_pages: int, folder: Path) -> None:
+    rng = random.Random(checkpoint_pages)
+    for number, (database, acknowledged) in enumerate(databases(folder, 60, 10)):
+        before = rng.randrange(1, 6)
+        arguments = (database, ("full", "normal")[number % 2], checkpoint_pages, before)
+        with Child(children.write_until_killed, *arguments) as child:
+            received = [child.receive() for _ in range(before)]
+            assert child.receive() == "begun"
+            child.pipe.poll(rng.uniform(0, 0.001))
             child.kill()
-            received += child.rest()
-        hits += phase.read_bytes()[0]
+            assert child.rest() == []
         acknowledged.update({seq: (key, value) for written in received for seq, key, value in written})
         check(database, acknowledged, SMALLEST_TRANSACTION)
-        if hits >= ROUNDS:
-            break
-    assert hits >= 100, "kills between BEGIN and the acknowledgement"
 
 
 def test_kills_of_a_process_that_opens_and_closes_all_the_time(folder: Path) -> None:
@@ -196,30 +281,24 @@ def history_of(database: Path) -> list[int]:
         return [entry.seq for entry in versions]
 
 
-@pytest.mark.parametrize("damage", ["cut", "one byte", "a sector of zeros"])
-def test_of_a_damaged_wal_file_an_exact_prefix_of_history_is_left(damage: str, tmp_path: Path) -> None:
-    rng = random.Random(22)
-    database, copy = tmp_path / "memory.db", tmp_path / "copy.db"
-    AgentMemory("writer", database).close()
-    with Child(children.write_and_die, database, 80) as child:
-        seqs = child.receive()
-        child.send()
-        assert child.exit_code == -signal.SIGKILL
+DAMAGES: dict[str, Callable[[bytes, int], bytes]] = {
+    "cut": lambda wal, at: wal[:at],
+    "one bit": lambda wal, at: wal[:at] + bytes([wal[at] ^ 1]) + wal[at + 1 :],
+    "one byte": lambda wal, at: wal[:at] + bytes([wal[at] ^ 255]) + wal[at + 1 :],
+    "a sector of zeros": lambda wal, at: wal[: at & ~511] + bytes(512) + wal[(at & ~511) + 512 :],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_of_a_damaged_wal_file_an_exact_prefix_of_history_is_left(damage: str, folder: Path) -> None:
+    rng, database, copy = random.Random(damage), folder / "memory.db", folder / "copy.db"
+    seqs = die_with_a_full_log(database)
     wal = Path(f"{database}-wal").read_bytes()
     assert len(wal) > 80 * 4096
     lengths: set[int] = set()
-    for _ in range(200 if damage == "cut" else 50):
-        at = rng.randrange(len(wal))
-        shutil.copy(database, copy)
-        Path(f"{copy}-wal").write_bytes(
-            wal[:at] if damage == "cut"
-            else wal[:at] + bytes([wal[at] ^ 1]) + wal[at + 1 :] if damage == "one byte"
-            else wal[: at & ~511] + bytes(512) + wal[(at & ~511) + 512 :]
-        )  # fmt: skip
-        left = history_of(copy)
+    for _ in range(250):
+        left = history_of(fill(copy, database, DAMAGES[damage](wal, rng.randrange(len(wal)))))
         assert left == seqs[: len(left)]
         lengths.add(len(left))
-    assert len(lengths) > 10
-    Path(f"{copy}-wal").write_bytes(wal)
-    shutil.copy(database, copy)
-    assert history_of(copy) == seqs
+    assert len(lengths) > 50
+    assert history_of(fill(copy, database, wal)) == seqs

@@ -23,7 +23,6 @@ from amfs import (
     MergeConflictError,
     MergeResult,
     MergeStatus,
-    NotSupportedError,
     Put,
 )
 
@@ -558,7 +557,6 @@ def test_a_resolver_that_loses_every_race_gives_up(open_memory: OpenMemory, clas
         ({"name": "x", "target": "x"}, InvalidInputError),
         ({"name": "main"}, InvalidInputError),
         ({"name": "x", "strategy": "octopus"}, InvalidInputError),
-        ({"name": "x", "strategy": "manual"}, NotSupportedError),
         ({"name": "x", "paths": "svc"}, InvalidInputError),
         ({"name": "x", "paths": ["a//b"]}, InvalidInputError),
         ({"name": "x", "resolver": "theirs"}, InvalidInputError),

@@ -71,9 +71,10 @@ def test_it_runs_without_errors_or_warnings(run, path):
     assert kinds <= {("execute_result", None), ("display_data", None), ("stream", "stdout")}
 
 
-def test_the_stored_outputs_are_what_it_shows(run):
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_stored_outputs_are_what_it_shows(run, path):
     """After a wanted change: ``jupyter execute --inplace <notebook>``."""
-    assert shown(nbformat.read(FIRST, as_version=4)) == shown(run(FIRST))
+    assert shown(nbformat.read(path, as_version=4)) == shown(run(path))
 
 
 @pytest.mark.parametrize("cell", ["write", "diff", "merge"])

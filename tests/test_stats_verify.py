@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from amfs import AgentMemory, CorruptDatabaseError
+from amfs import AccessDeniedError, AgentMemory, CorruptDatabaseError, Principal
+from amfs.storage.invariants import PROBLEMS
+from tests import helpers_busy
 
 P, K = "svc", "config"
 OpenMemory = Callable[..., AgentMemory]
@@ -34,7 +37,7 @@ def test_stats_count_what_this_agent_can_see(open_memory: OpenMemory, clock) -> 
     assert (figures.branches, figures.agents, figures.namespace) == (2, 2, "default")
     assert (figures.agent_id, figures.database, figures.branch) == ("alice", mem.database, "main")
     assert (figures.durability, figures.read_events, figures.read_only) == ("normal", "batched", False)
-    assert (figures.sqlite_version, figures.schema_version) == (sqlite3.sqlite_version, 1)
+    assert (figures.sqlite_version, figures.schema_version) == (sqlite3.sqlite_version, 2)
     assert figures.file_bytes == pytest.approx(Path(mem.database).stat().st_size, abs=4_000_000)
     clock.reach(brief.expires_at)
     assert mem.stats().entries == 2
@@ -42,38 +45,54 @@ def test_stats_count_what_this_agent_can_see(open_memory: OpenMemory, clock) -> 
     assert any("WAL-reset" in note for note in figures.notes) == old
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Return the content of a closed database in which everything that can be stored has been stored."""
+    database = tmp_path_factory.mktemp("whole") / "memory.db"
+    helpers_busy.build(database)
+    return database.read_bytes()
+
+
 @pytest.fixture
-def rich(open_memory: OpenMemory, database: Path) -> Path:
-    """Return a closed database in which everything that can be stored has been stored."""
-    mem = open_memory()
-    bob = mem.as_agent("bob")
-    for number in range(30):
-        mem.write(f"{P}/{number % 3}", f"{K}{number}", {"n": number, "text": "x" * 100})
-    mem.write(P, K, 1)
-    mem.create_branch("x")
-    mem.create_branch("x/y", source="x")
-    mem.write(P, K, 2, branch="x")
-    mem.write(P, "long", "x" * 5000, branch="x")
-    mem.write(P, "gone", 1, branch="x")
-    mem.delete(P, "gone", branch="x")
-    mem.write(P, "own", 1, shared=False, ttl=3600, pattern_refs=["a"], idempotency_key="t")
-    with mem.run("r"), mem.experiment("e", params={"a": 1}) as exp:
-        bob.read(P, K)
-        mem.record_context("a", "b")
-        bob.commit_outcome("ref", "failure", run_id="r")
-        exp.log(score=1)
-    mem.merge_branch("x", close=True)
-    report = mem.verify()
-    assert (report.ok, report.problems) == (True, ())
-    assert report.versions == len(mem.list(include_superseded=True)) + sum(
-        len([one for one in mem.list(include_superseded=True, branch=branch) if one.branch == branch])
-        for branch in ("x", "x/y", exp.branch)
-    )
-    mem.close()
+def rich(whole: bytes, database: Path) -> Path:
+    """Return a copy of that database."""
+    database.write_bytes(whole)
     return database
 
 
+def test_nothing_is_found_after_a_busy_day(rich: Path) -> None:
+    with closing(sqlite3.connect(rich)) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        empty = [name for name in names if connection.execute(f"SELECT * FROM {name}").fetchone() is None]  # noqa: S608
+        versions = connection.execute("SELECT count(*) FROM log WHERE slot IS NOT NULL").fetchone()[0]
+    assert empty == [], "the day was not busy enough"
+    with AgentMemory("inspector", rich) as mem:
+        report = mem.verify()
+    assert (report.ok, report.problems, report.versions) == (True, (), versions)
+    with AgentMemory("inspector", f"file:{rich}?mode=ro") as mem:
+        assert mem.verify() == report
+
+
+def test_only_the_owner_and_admins_may_verify(file_mem: AgentMemory) -> None:
+    for role in ("reader", "writer"):
+        with (
+            AgentMemory("bob", file_mem.database, principal=Principal("ursula", role=role)) as mem,
+            pytest.raises(AccessDeniedError, match="verify the database"),
+        ):
+            mem.verify()
+    with AgentMemory("bob", file_mem.database, principal=Principal("ursula", role="admin")) as mem:
+        assert mem.verify().ok
+
+
 DAMAGE = {
+    "log_matches_its_hash": "UPDATE log SET hash = hash + 1 WHERE seq = 3",
+    "row_is_event_or_version": "UPDATE log SET actor = 1 WHERE seq = 1",
+    "time_never_goes_back": "UPDATE log SET ts = 5 WHERE seq = 40",
+    "transactions_are_whole": "DELETE FROM log WHERE seq = 4",
+    "cause_is_an_event": "UPDATE log SET cause = 999999 WHERE cause IS NOT NULL",
+    "origin_is_a_version": "UPDATE log SET origin = 1 WHERE origin IS NOT NULL",
+    "names_exist": "UPDATE log SET author = 99 WHERE seq = 1",
+    "run_is_in_its_namespace": "UPDATE run SET namespace = 2 WHERE id = 1",
     "head_is_newest": "UPDATE head SET seq = 1 WHERE seq = (SELECT max(seq) FROM head)",
     "version_has_head": "DELETE FROM head WHERE seq = (SELECT max(seq) FROM head)",
     "head_equals_log": "UPDATE head SET confidence = 0.123 WHERE live",
@@ -82,19 +101,39 @@ DAMAGE = {
     "tombstone_is_empty": "UPDATE log SET value = '1' WHERE type = 2",
     "versions_are_counted": "UPDATE log SET version = version + 1 WHERE branch = 2 AND type = 1",
     "confidence_is_within_0_and_1": "UPDATE log SET confidence = 1.5 WHERE seq = 1",
-    "time_never_goes_back": "UPDATE log SET ts = 5 WHERE seq = 20",
-    "cause_is_an_event": "UPDATE log SET cause = 999999 WHERE cause IS NOT NULL",
-    "names_exist": "UPDATE log SET author = 99 WHERE seq = 1",
-    "slot_is_in_its_path": "UPDATE path SET next = 0 WHERE id = 1",
+    "private_entries_are_their_owners": "UPDATE path SET owner = 1 WHERE path = 'svc/0'",
+    "slot_is_in_its_path": "UPDATE slot SET path = 99 WHERE id = (SELECT min(id) FROM slot)",
+    "path_counts_its_slots": "UPDATE path SET next = next + 1 WHERE id = 1",
+    "slot_has_versions": "INSERT INTO slot VALUES((1 << 24) + 999, 1, 'nobody wrote it')",
+    "version_has_a_slot": "DELETE FROM slot WHERE id = (SELECT min(id) FROM slot)",
+    "namespace_has_main": "UPDATE branch SET name = 'trunk' WHERE name = 'main' AND namespace = 2",
+    "branch_was_announced": "UPDATE branch SET description = 'something else' WHERE name = 'x'",
+    "announced_branch_exists": "DELETE FROM branch WHERE name = 'third'",
+    "closed_branch_is_left_alone": "UPDATE branch SET closed_at = NULL WHERE name = 'x/y'",
     "lineage_is_closed": "UPDATE lineage SET upto = upto + 1 WHERE depth = 2",
     "child_is_after_its_fork": "UPDATE branch SET fork_seq = 999999 WHERE id = 2",
-    "merge_edge_is_a_merge": "UPDATE merge_edge SET source_seq = 999999",
+    "merge_edge_is_a_merge": "DELETE FROM merge_edge WHERE seq = (SELECT min(seq) FROM merge_edge)",
+    "rollback_is_an_event": "UPDATE rollback SET to_seq = to_seq - 1",
+    "census_is_right": "UPDATE census SET entries = entries + 1",
+    "tag_was_announced": "UPDATE tag SET seq = seq - 1 WHERE name = 'before'",
+    "pull_request_was_announced": "UPDATE pull_request SET status = 'merged' WHERE status = 'closed'",
+    "review_was_announced": "UPDATE review SET verdict = 'approved' WHERE verdict = 'changes_requested'",
+    "pending_merge_is_between_branches": "UPDATE pending_merge SET is_open = 1 WHERE id = 1",
+    "conflict_is_over_versions": "UPDATE conflict SET source = target WHERE id = 1",
+    "conflict_resolution_was_announced": "UPDATE conflict SET take = 'target' WHERE take = 'source'",
+    "grant_was_announced": "UPDATE access SET permission = 'read_write' WHERE permission = 'read'",
+    "api_key_was_announced": "UPDATE api_key SET revoked_at = NULL",
+    "idempotency_key_is_a_write": "UPDATE idempotency SET seq = seq + 2",
     "outcome_is_an_event": "UPDATE outcome SET seq = 1",
+    "judged_is_what_the_outcome_made": "DELETE FROM judged WHERE seq = (SELECT min(seq) FROM judged)",
+    "read_set_is_of_versions": "UPDATE read_set SET outcome = 1 WHERE outcome <> 0",
+    "experiment_is_a_branch": "UPDATE experiment SET status = 'finished' WHERE status = 'merged'",
 }
 
 
-def test_there_is_a_damage_for_every_check(rich: Path, open_memory: OpenMemory) -> None:
-    assert set(open_memory(where=rich).verify().checks) == {"file_is_intact", *DAMAGE}
+def test_there_is_a_damage_for_every_check(mem: AgentMemory) -> None:
+    assert mem.verify().checks == ("file_is_intact", *PROBLEMS)
+    assert PROBLEMS.keys() == DAMAGE.keys()
 
 
 @pytest.mark.parametrize("check", DAMAGE)
@@ -109,6 +148,16 @@ def test_verify_finds_every_kind_of_damage(rich: Path, check: str) -> None:
     assert not report.ok
     assert check in {problem.check for problem in report.problems}
     assert all(problem.detail for problem in report.problems)
+
+
+def test_a_check_that_cannot_run_is_a_problem_and_the_others_still_run(rich: Path) -> None:
+    with closing(sqlite3.connect(rich, isolation_level=None)) as connection:
+        connection.execute("UPDATE log SET details = '{' WHERE type = 12")
+        connection.execute("UPDATE outcome SET seq = 1")
+    with AgentMemory("inspector", rich) as mem:
+        found = {problem.check: problem.detail for problem in mem.verify().problems}
+    assert "cannot be checked" in found["tag_was_announced"]
+    assert {"log_matches_its_hash", "outcome_is_an_event"} <= found.keys()
 
 
 def test_verify_or_the_open_itself_finds_a_damaged_file(rich: Path) -> None:

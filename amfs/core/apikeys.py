@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PREFIX = "amfs_sk_"
 ANY_AGENT = "*"
+KEY_AS_NAME = "(an API key)"
+"""Stands for an API key that was passed as the name of a user or team, and is refused."""
 
 _ALPHABET = string.digits + string.ascii_letters
 _ID, _SECRET, _CHECKSUM = 12, 43, 6
@@ -51,18 +53,19 @@ def credential(key: object) -> Credential | None:
     return Credential(found[1], sha256(found[2].encode()).digest())
 
 
-def conceal(grantee_type: object, grantee: object) -> str:
-    """Return who is meant by a grantee; of an API key its id, or a digest of whatever else was passed."""
+def conceal(grantee_type: object, grantee: str) -> str:
+    """Return who is meant by a grantee; of an API key its id, or a digest of whatever else was passed.
+
+    This raises nothing, whatever is passed: a traceback may show the arguments of every call on the way.
+    """
+    if not isinstance(grantee, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
+        return grantee
     if grantee_type != GranteeType.API_KEY:
-        if isinstance(grantee, str) and grantee.startswith(PREFIX):
-            raise InvalidInputError(f"grantee_id of a {grantee_type} is an API key; use grantee_type='api_key'")
-        return validation.name("grantee_id", grantee)
-    if not isinstance(grantee, str) or not grantee:
-        raise InvalidInputError("grantee_id of an api_key must be the key or its id")
+        return KEY_AS_NAME if PREFIX in grantee else grantee
     known = credential(grantee)
     if known is not None:
         return known.id
-    if _KEY_ID.fullmatch(grantee):
+    if not grantee or _KEY_ID.fullmatch(grantee):
         return grantee
     return f"sha256:{sha256(grantee.encode(errors='surrogatepass')).hexdigest()}"
 
@@ -117,9 +120,9 @@ def list_keys(context: Context) -> Page[ApiKey]:
 
 
 def revoke(context: WriteContext, key_id: object) -> ApiKey:
-    """Make a key invalid from the next transaction on; revoking it again changes nothing."""
+    """Make a key invalid from the next transaction on, given its concealed id; revoking it again changes nothing."""
     context.require_admin("revoke API keys")
-    wanted = conceal(GranteeType.API_KEY, key_id)
+    wanted = validation.name("key_id", key_id)
     row = context.tx.records.api_key(wanted)
     if row is None or row.namespace != context.namespace:
         raise ApiKeyNotFoundError(f"no API key {wanted!r} in this namespace; api_keys() lists them")

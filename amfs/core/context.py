@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 
 from amfs.errors import AccessDeniedError, BranchClosedError
 from amfs.models import ConflictPolicy, Evidence, OutcomeType, Permission, ReadEvents, Role
-from amfs.storage.base import NOBODY, SHARED, BranchRow, Reader, Slot, Storage, Transaction
+from amfs.storage.base import NOBODY, SHARED, BranchRow, Reader, Slot, Storage, Transaction, VersionRow
 
 if TYPE_CHECKING:
     from amfs.core.conflicts import Settlement
@@ -112,10 +112,19 @@ class Context:
             return None
         return [row.id for row, _ in self.tx.branches(self.namespace) if self.may_read(row)]
 
+    def shows(self, version: VersionRow) -> bool:
+        """Return whether a version may be shown: on a branch that the principal may read, or inherited by one."""
+        if self.reads_everything or self.may_read(self.tx.branch_by_id(version.branch)):
+            return True
+        lineages = (self.tx.lineage(branch) for branch in self.readable() or ())
+        return any(
+            part.branch == version.branch and version.seq <= part.upper for lineage in lineages for part in lineage
+        )
+
     def name_of(self, branch: int) -> str:
-        """Return the name of a branch by its id, as the principal may know it."""
+        """Return the name of a branch by its id, as the principal may know it: that main exists is no secret."""
         row = self.tx.branch_by_id(branch)
-        return row.name if self.may_read(row) else HIDDEN
+        return row.name if row.name == MAIN or self.may_read(row) else HIDDEN
 
     def require_admin(self, what: str) -> None:
         """Refuse what only the owner and admins may do."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from amfs.core import branches, fields, versions
 from amfs.core.context import Context
-from amfs.errors import InvalidInputError
+from amfs.errors import AccessDeniedError, InvalidInputError
 from amfs.models import Change, Conflict, Page
 from amfs.storage.base import (
     NOBODY,
@@ -91,7 +91,12 @@ def target_of(context: Context, target: str | None) -> BranchRow:
     parent = branches.parent_of(context, context.branch)
     if parent is None:
         raise InvalidInputError(f"branch {context.branch.name!r} has no parent; say which target= is meant")
-    return branches.named(context, parent.name)
+    if not context.may_read(parent):
+        raise AccessDeniedError(
+            f"no permission to read the branch that {context.branch.name!r} was created from; say which target= is "
+            "meant"
+        )
+    return parent
 
 
 def compare(context: Context, source: BranchRow, target: BranchRow) -> Comparison:
@@ -253,7 +258,7 @@ def conflict_of(context: Context, delta: Delta) -> Conflict | None:
     if source is None or target is None:
         kind = "delete_edit" if source is None else "edit_delete"
     else:
-        kind = "add_add" if base is None else "edit_edit"
+        kind = "add_add" if delta.base is None else "edit_edit"
     return Conflict(
         entity_path=delta.slot.path,
         key=delta.slot.key,
@@ -268,12 +273,20 @@ def conflict_of(context: Context, delta: Delta) -> Conflict | None:
 
 def to_change(context: Context, delta: Delta) -> Change:
     """Return a delta as a model, with its conflict if there is one."""
-    found = versions.change(delta.slot, *sides_of(context, delta))
+    base, source, target = sides_of(context, delta)
+    is_hidden = base is None and delta.base is not None
+    found = versions.change(delta.slot, target if is_hidden else base, source, target)
+    if is_hidden:
+        found = found.model_copy(update={"base": None})
     conflict = conflict_of(context, delta)
     return found if conflict is None else found.model_copy(update={"conflict": conflict})
 
 
 def sides_of(context: Context, delta: Delta) -> Sequence[Any]:
-    """Return base, source and target of a delta as entries, None where absent."""
-    rows = (delta.base, delta.source, delta.target)
+    """Return base, source and target of a delta as entries, None where absent.
+
+    The base may come from a branch merged into both; where that is hidden from the principal, so is the base.
+    """
+    base = delta.base if delta.base is None or context.shows(delta.base) else None
+    rows = (base, delta.source, delta.target)
     return [None if row is None else versions.entry(context, row, delta.slot) for row in rows]

@@ -40,7 +40,7 @@ def fork(context: WriteContext, new_agent_id: object) -> int:
         description="",
     )
     main = main._replace(id=tx.add_branch(main))
-    source = {"source_agent": context.agent, "source_branch": context.branch.name, "entries": entries}
+    source = {"source_agent": context.agent, "namespace": tx.namespace_name(context.namespace), "entries": entries}
     begun = timeline.append(context, EventType.FORK, source, agent=agent, branch=main.id)
     _hand_over(context, main, agent, begun)
     return entries

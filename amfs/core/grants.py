@@ -86,12 +86,12 @@ def _granted(tx: Reader, namespace: int, grantees: tuple[tuple[str, str], ...]) 
     return granted
 
 
-def grant(context: WriteContext, grantee_type: object, grantee: str, permission: object) -> Grant:
+def grant(context: WriteContext, grantee_type: object, grantee_id: object, permission: object) -> Grant:
     """Grant access to the context's branch; granting again replaces what was granted before.
 
     The grantee was concealed already, should it have been a raw key.
     """
-    kind = validation.choice("grantee_type", grantee_type, GranteeType)
+    kind, grantee = _checked(grantee_type, grantee_id)
     chosen = validation.choice("permission", permission, Permission)
     if context.branch.name == MAIN:
         raise InvalidInputError("main follows the role of a principal or API key and takes no grants; give it a role")
@@ -101,9 +101,9 @@ def grant(context: WriteContext, grantee_type: object, grantee: str, permission:
     return _model(context, row)
 
 
-def revoke(context: WriteContext, grantee_type: object, grantee: str) -> Grant:
+def revoke(context: WriteContext, grantee_type: object, grantee_id: object) -> Grant:
     """Take a grant on the context's branch back and return what it was."""
-    kind = validation.choice("grantee_type", grantee_type, GranteeType)
+    kind, grantee = _checked(grantee_type, grantee_id)
     rows = context.tx.records.grants(context.branch.id)
     found = [row for row in rows if (row.grantee_type, row.grantee) == (kind, grantee)]
     if not found:
@@ -116,6 +116,13 @@ def revoke(context: WriteContext, grantee_type: object, grantee: str) -> Grant:
 def list_grants(context: Context) -> Page[Grant]:
     """Return the grants on the context's branch."""
     return Page([_model(context, row) for row in context.tx.records.grants(context.branch.id)])
+
+
+def _checked(grantee_type: object, grantee_id: object) -> tuple[GranteeType, str]:
+    kind = validation.choice("grantee_type", grantee_type, GranteeType)
+    if grantee_id is apikeys.KEY_AS_NAME:
+        raise InvalidInputError(f"grantee_id of a {kind} is an API key; use grantee_type='api_key'")
+    return kind, validation.name("grantee_id", grantee_id)
 
 
 def _details(context: Context, row: GrantRow) -> dict[str, str]:

@@ -29,6 +29,7 @@ from amfs.models import (
     MergeResult,
     MergeStatus,
     MergeStrategy,
+    Permission,
     Side,
 )
 from amfs.storage.base import EVENT_CODE, SHARED, MergeEdge, NewVersion, VersionRow
@@ -138,7 +139,8 @@ def sides(context: Context, target: str | None) -> tuple[str, str]:
 
 
 def _source(context: Context, name: str, wanted: Request) -> BranchRow:
-    row = branches.named(context, name)
+    closes = wanted.close and not wanted.dry_run
+    row = branches.named(context, name, Permission.READ_WRITE if closes else Permission.READ)
     if wanted.close:
         branches.require_closable(row)
     if not context.tx.is_open(row.id):

@@ -117,7 +117,7 @@ def _commit(context: WriteContext, judgement: Judgement, answers: Mapping[Eviden
     moved = [one for one in judged if one.skipped is None]
     after = _evidence_after(context, judgement, moved, answers)
     context.run_row = run_rows[-1]
-    seq = timeline.append(context, EventType.OUTCOME, _details(judgement, judged, moved))
+    seq = timeline.append(context, EventType.OUTCOME, _details(context, judgement, judged))
     made = [_version(context, one, evidence) for one, evidence in zip(moved, after, strict=True)]
     tx.append_versions([NewVersion(row, _OUTCOME, seq, context.group, None, None) for row in made])
     tx.records.add_outcome(context.namespace, judgement.ref, judgement.outcome_type, seq)
@@ -217,26 +217,37 @@ def _version(context: WriteContext, judged: Judged, evidence: Evidence) -> Versi
     )  # fmt: skip
 
 
-def _details(judgement: Judgement, judged: Sequence[Judged], moved: Sequence[Judged]) -> dict[str, Any]:
-    def figures(shared: bool) -> dict[str, Any]:
-        mine = [one for one in judged if (one.slot.owner == SHARED) is shared]
-        skipped = [f"{one.slot.path}/{one.slot.key}" for one in mine if one.skipped]
+def _details(context: Context, judgement: Judgement, judged: Sequence[Judged]) -> dict[str, Any]:
+    def figures(some: Sequence[Judged]) -> dict[str, Any]:
+        skipped = [f"{one.slot.path}/{one.slot.key}" for one in some if one.skipped]
         return {
-            "causal_entries": len(mine),
-            "entries_updated": sum((one.slot.owner == SHARED) is shared for one in moved),
+            "causal_entries": len(some),
+            "entries_updated": sum(one.skipped is None for one in some),
             **({"skipped": skipped} if skipped else {}),
         }
+
+    # What was read on another branch and is not here is told only to those who may read that branch.
+    inherited = {part.branch for part in context.tx.lineage(context.branch.id)}
+    private = [one for one in judged if one.slot.owner != SHARED]
+    shared = [one for one in judged if one.slot.owner == SHARED]
+    here = [one for one in shared if one.skipped is None or one.read.branch in inherited]
+    elsewhere: dict[str, list[Judged]] = {}
+    for one in shared:
+        if one not in here:
+            elsewhere.setdefault(context.tx.branch_by_id(one.read.branch).name, []).append(one)
 
     details: dict[str, Any] = {
         "outcome_ref": judgement.ref,
         "outcome_type": judgement.outcome_type.value,
         "causal_confidence": judgement.weight,
-        **figures(shared=True),
+        **figures(here),
     }
     if judgement.summary is not None:
         details["summary"] = judgement.summary
-    if any(one.slot.owner != SHARED for one in judged):
-        details["private"] = figures(shared=False)
+    if elsewhere:
+        details["elsewhere"] = {name: figures(some) for name, some in elsewhere.items()}
+    if private:
+        details["private"] = figures(private)
     return details
 
 
@@ -263,7 +274,7 @@ def _causes(context: Context, outcome: int) -> list[Cause]:
     causes: list[Cause] = []
     for read_seq, made_seq, skipped in judged:
         read, slot = rows[read_seq], names[rows[read_seq].slot]
-        if slot.owner not in (SHARED, context.agent_id) or not _may_see(context, read.branch):
+        if slot.owner not in (SHARED, context.agent_id) or not context.shows(read):
             continue
         made = None if made_seq is None else rows[made_seq]
         before = None if made is None else tx.visible(tx.branch_by_id(made.branch), made.slot, made.seq - 1)
@@ -276,10 +287,3 @@ def _causes(context: Context, outcome: int) -> list[Cause]:
             )
         )
     return causes
-
-
-def _may_see(context: Context, branch: int) -> bool:
-    """Return whether a version made on a branch may be shown: the branch may be read, or what inherits from it."""
-    tx = context.tx
-    inherited = any(part.branch == branch for part in tx.lineage(context.branch.id))
-    return inherited or context.may_read(tx.branch_by_id(branch))

@@ -151,7 +151,7 @@ def _sorted(restored: list[Restored]) -> list[Restored]:
 
 def _apply(context: WriteContext, wanted: Request, plan: Plan) -> int:
     """Write a plan and return the seq of its event."""
-    event = timeline.append(context, EventType.ROLLBACK, _details(wanted, plan))
+    event = timeline.append(context, EventType.ROLLBACK, _details(context, wanted, plan))
     made: list[NewVersion] = []
     for one in plan.restored:
         seq = context.next_seq()
@@ -169,7 +169,7 @@ def _apply(context: WriteContext, wanted: Request, plan: Plan) -> int:
     return event
 
 
-def _details(wanted: Request, plan: Plan) -> dict[str, Any]:
+def _details(context: Context, wanted: Request, plan: Plan) -> dict[str, Any]:
     def figures(shared: bool) -> dict[str, Any]:
         restored = [one for one in plan.restored if (one.slot.owner == SHARED) is shared]
         skipped = [f"{one.slot.path}/{one.slot.key}" for one in plan.skipped if (one.slot.owner == SHARED) is shared]
@@ -177,7 +177,8 @@ def _details(wanted: Request, plan: Plan) -> dict[str, Any]:
 
     details: dict[str, Any] = {"seq": plan.seq, **figures(shared=True)}
     if isinstance(wanted.moment, str):
-        details["tag"] = wanted.moment
+        branch = context.tx.branch_by_id(moments.find_tag(context, wanted.moment).branch)
+        details |= {"tag": wanted.moment, "tag_branch": branch.name}
     if wanted.author is not None:
         details["agent_id"] = wanted.author
     if any(one.slot.owner != SHARED for one in (*plan.restored, *plan.skipped)):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from amfs.core import moments, validation
-from amfs.core.context import HIDDEN, Context, WriteContext, instant
+from amfs.core.context import HIDDEN, MAIN, Context, WriteContext, instant
 from amfs.models import Entry, Event, EventType, Page
 from amfs.storage.base import (
     EVENT_CODE,
@@ -22,7 +22,7 @@ from amfs.storage.base import (
 )
 
 if TYPE_CHECKING:
-    from amfs.core.validation import JsonValue
+    pass
 
 _ANNOUNCED = {
     EventType.BRANCH_CREATED: "branch",
@@ -161,7 +161,7 @@ def _tells_of_hidden(context: Context, row: EventRow) -> bool:
 
 def _name_shown(context: Context, name: str) -> str:
     branch = context.tx.branch(context.namespace, name)
-    return HIDDEN if branch is None or not context.may_read(branch) else name
+    return name if name == MAIN or (branch is not None and context.may_read(branch)) else HIDDEN
 
 
 def to_event(context: Context, row: EventRow) -> Event:
@@ -187,20 +187,14 @@ def to_event(context: Context, row: EventRow) -> Event:
 
 
 def _details(context: Context, row: EventRow) -> dict[str, Any]:
-    details: dict[str, JsonValue] = json.loads(row.details) if row.details else {}
-    if EVENT_TYPE[row.event_type] in _MERGES and not context.reads_everything:
-        for field in ("source", "base_branch"):
-            details[field] = _name_shown(context, str(details[field]))
-    private = details.pop("private", None)
-    if isinstance(private, dict) and context.agent_id in (row.agent, row.actor):
-        for name, more in private.items():
-            known = details.get(name)
-            if isinstance(known, int) and isinstance(more, int):
-                details[name] = known + more
-            elif isinstance(known, list) and isinstance(more, list):
-                details[name] = [*known, *more]
-            else:
-                details[name] = more
+    details: dict[str, Any] = json.loads(row.details) if row.details else {}
+    if not context.reads_everything:
+        _mask(context, EVENT_TYPE[row.event_type], details)
+    for figures in details.pop("elsewhere", {}).values():
+        _add(details, figures)
+    private: dict[str, Any] | None = details.pop("private", None)
+    if private is not None and context.agent_id in (row.agent, row.actor):
+        _add(details, private)
     if row.slot is None or row.memory_type is None:
         return details
     return {
@@ -212,6 +206,30 @@ def _details(context: Context, row: EventRow) -> dict[str, Any]:
         "shared": row.owner == SHARED,
         **details,
     }
+
+
+def _mask(context: Context, event_type: EventType, details: dict[str, Any]) -> None:
+    """Take out of an event's details what tells of branches that the principal may not read."""
+    if event_type in _MERGES:
+        for field in ("source", "base_branch"):
+            details[field] = _name_shown(context, str(details[field]))
+    elif event_type is EventType.ROLLBACK and _name_shown(context, details.get("tag_branch", MAIN)) == HIDDEN:
+        del details["tag"], details["tag_branch"]
+    elif "elsewhere" in details:
+        shown = {name: more for name, more in details["elsewhere"].items() if _name_shown(context, name) != HIDDEN}
+        details["elsewhere"] = shown
+
+
+def _add(details: dict[str, Any], more: dict[str, Any]) -> None:
+    """Add figures and names that not everyone sees to those that everyone does."""
+    for name, value in more.items():
+        known = details.get(name)
+        if isinstance(known, int) and isinstance(value, int):
+            details[name] = known + value
+        elif isinstance(known, list) and isinstance(value, list):
+            details[name] = [*known, *value]
+        else:
+            details[name] = value
 
 
 def _read_details(entry: Entry) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def optional(what: str, value: object, kind: type[K]) -> K | None:
     """Return a thing of a kind, None for None."""
     if value is None or isinstance(value, kind):
         return value
-    raise InvalidInputError(f"{what} must be a {kind.__name__} or None, not {shown(value)}")
+    raise InvalidInputError(f"{what} must be a {kind.__name__} or None, not {type(value).__name__}")
 
 
 def shown(value: object) -> str:

@@ -7,7 +7,8 @@ SQLite has open in the same process would drop its locks.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 from amfs.errors import (
@@ -30,9 +31,9 @@ Checked = tuple[list[str], int, list[tuple[str, str]]]
 def backup_database(storage: SQLiteStorage, path: object) -> Checked:
     """Copy a database, as it is now, into a file, and return what the check of the copy found: nothing.
 
-    All pages are copied in one step, which reads one state of the log while others go on writing. So there is no need
-    to hold the lock of the writers, and nothing that would make the copy start again, as copying some pages at a time
-    does whenever another process writes.
+    All pages are copied in one step, which reads one state while others go on writing. So there is no need to make
+    them wait at their lock, and nothing makes the copy start again, as copying some pages at a time does whenever
+    another process writes: under load that never came to an end.
     """
     target = files.file_path("path", path)
     database = None if storage.database == MEMORY else storage.database
@@ -41,8 +42,10 @@ def backup_database(storage: SQLiteStorage, path: object) -> Checked:
         copy = folder / "copy.db"
         with storage.reading() as tables:
             _copy(tables.connection, copy, target)
-        found = _checked(copy, f"the copy of database {storage.database!r}")
-        _put_in_place(copy, target, None if database is None else Path(database))
+        found = _checked(copy, f"the copy, and so database {storage.database!r},")
+        is_used = target.exists() or Path(f"{target}-lock").exists()
+        with _holding(target) if is_used else nullcontext():  # a place nobody uses stays without a lock beside it
+            _put_in_place(copy, target, None if database is None else Path(database))
     return found
 
 
@@ -60,12 +63,8 @@ def restore_database(path: object, source: object) -> Checked:
             copy = folder / "copy.db"
             _copy(connection, copy, target)
             found = _checked(copy, f"backup {str(origin)!r}")
-            with closing(FileLock(Path(f"{target}-lock"))) as lock:
-                lock.acquire()
-                try:
-                    _put_in_place(copy, target, target if target.exists() else origin)
-                finally:
-                    lock.release()
+            with _holding(target):
+                _put_in_place(copy, target, target if target.exists() else origin)
     return found
 
 
@@ -117,6 +116,17 @@ def _checked(copy: Path, what: str) -> Checked:
     return found
 
 
+@contextmanager
+def _holding(path: Path) -> Generator[None]:
+    """Keep everybody from opening a database."""
+    with closing(FileLock(Path(f"{path}-lock"))) as lock:
+        lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
 def _put_in_place(copy: Path, path: Path, like: Path | None) -> None:
     """Put a verified copy in its place; what was there before is complete in its file until that moment."""
     if path.exists():
@@ -137,9 +147,15 @@ def _require_unused(path: Path) -> None:
             connection.execute("BEGIN EXCLUSIVE")  # every connection to a database with a log keeps a lock on it
             connection.execute("ROLLBACK")
     except sqlite3.Error as error:
-        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        code = error.sqlite_errorcode & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise DatabaseBusyError(busy) from error
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:  # it is to be replaced, so it may be damaged
+        if code == sqlite3.SQLITE_NOTADB:
+            raise NotADatabaseError(
+                f"{str(path)!r} is not an SQLite database; it was not touched. If it is one that was damaged, move it "
+                "away and try again"
+            ) from error
+        if code != sqlite3.SQLITE_CORRUPT:  # it is to be replaced, so it may be damaged
             raise translate(error, str(path)) from error
     log = Path(f"{path}-wal")
     if log.exists() and log.stat().st_size:

@@ -8,7 +8,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,6 +62,16 @@ def workshop(path: Path) -> Generator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def replacing(path: Path, database: str | None) -> Generator[Callable[[bytes], object]]:
+    """Return a function that writes a new file; it takes its place if all went well, with a database's rights."""
+    with explained(path), workshop(path) as folder:
+        made = folder / "new"
+        with made.open("wb") as file:
+            yield file.write
+        put(made, path, None if database is None else Path(database))
 
 
 def put(made: Path, path: Path, like: Path | None) -> None:

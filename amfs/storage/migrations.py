@@ -167,6 +167,8 @@ _FIRST = (
 _SECOND = (
     "ALTER TABLE log ADD COLUMN hash INTEGER",  # of all other columns: what is edited by hand no longer fits it
     q.HASH_ALL,
+    # 1: the ancestor is in another namespace, before a fork; only its shared entries are inherited.
+    "ALTER TABLE lineage ADD COLUMN shared_only INTEGER NOT NULL DEFAULT 0",
     """CREATE TABLE tag(
     namespace   INTEGER NOT NULL,
     name        TEXT NOT NULL,

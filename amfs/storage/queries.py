@@ -33,11 +33,18 @@ ROW_HASH = f"""CASE WHEN v.slot IS NULL THEN amfs_row_hash({_of(_EVENT_COLUMNS)}
  ELSE amfs_row_hash({_of(_VERSION_COLUMNS)}) END"""
 HASH_ALL = f"UPDATE log AS v SET hash = {ROW_HASH}"
 
+
+def _inherits(slot: str) -> str:
+    """What was private before a fork stays in the namespace it was in."""
+    return f"""(NOT a.shared_only OR EXISTS(SELECT 1 FROM path o WHERE o.id = {slot} >> 24 AND o.owner = 0))"""
+
+
 _EVENT_NAMES = """LEFT JOIN slot s ON s.id = v.slot LEFT JOIN path p ON p.id = s.path"""
 
 # --- names -----------------------------------------------------------------------------------------------------------
 
 NAMESPACE = "SELECT id FROM namespace WHERE name = ?"
+NAMESPACE_NAME = "SELECT name FROM namespace WHERE id = ?"
 ADD_NAMESPACE = "INSERT INTO namespace(name, created_at) VALUES(?, ?)"
 AGENT = "SELECT id FROM agent WHERE name = ?"
 AGENT_NAME = "SELECT name FROM agent WHERE id = ?"
@@ -51,10 +58,11 @@ ADD_BRANCH = """INSERT INTO branch(namespace, name, parent, fork_seq, depth, cre
  VALUES(?, ?, ?, ?, ?, ?, ?, ?)"""
 IS_OPEN = "SELECT closed_at IS NULL FROM branch WHERE id = ?"
 ADOPT_BRANCH = "UPDATE branch SET created_by = ?, created_at = ?, description = ? WHERE id = ?"
+ADOPT_NAMESPACE = "UPDATE namespace SET created_at = ? WHERE id = ?"
 CLOSE_BRANCH = "UPDATE branch SET closed_at = ?2 WHERE id = ?1"
-ADD_LINEAGE = """INSERT INTO lineage(branch, depth, ancestor, upto)
- SELECT ?1, 0, ?1, 9223372036854775807
- UNION ALL SELECT ?1, depth + 1, ancestor, min(upto, ?3) FROM lineage WHERE branch = ?2"""
+ADD_LINEAGE = """INSERT INTO lineage(branch, depth, ancestor, upto, shared_only)
+ SELECT ?1, 0, ?1, 9223372036854775807, 0
+ UNION ALL SELECT ?1, depth + 1, ancestor, min(upto, ?3), shared_only OR ?4 FROM lineage WHERE branch = ?2"""
 LINEAGE = "SELECT ancestor, upto FROM lineage WHERE branch = ? ORDER BY depth"
 RUN = "SELECT id, session, name FROM run WHERE id = ?"
 RUN_ID = "SELECT id FROM run WHERE namespace = ? AND name = ? AND session = ?"
@@ -85,11 +93,11 @@ CURRENT_NAMED = f"""SELECT {_HEAD}, EXISTS(SELECT 1 FROM path WHERE owner = ?)
 VISIBLE = f"""SELECT {_LOG} FROM log v WHERE v.seq = (
  SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
  ON w.slot = ?2 AND w.branch = a.ancestor AND w.seq <= min(a.upto, ?3)
- WHERE a.branch = ?1 ORDER BY a.depth, w.seq DESC LIMIT 1)"""
+ WHERE a.branch = ?1 AND {_inherits("?2")} ORDER BY a.depth, w.seq DESC LIMIT 1)"""
 VISIBLE_MANY = f"""SELECT {_LOG} FROM json_each(?2) j CROSS JOIN log v ON v.seq = (
  SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
  ON w.slot = j.value AND w.branch = a.ancestor AND w.seq <= min(a.upto, ?3)
- WHERE a.branch = ?1 ORDER BY a.depth, w.seq DESC LIMIT 1)"""
+ WHERE a.branch = ?1 AND {_inherits("j.value")} ORDER BY a.depth, w.seq DESC LIMIT 1)"""
 VERSION = f"SELECT {_LOG} FROM log v WHERE v.seq = ? AND v.slot IS NOT NULL"
 MAKINGS = """SELECT v.seq, v.type, v.cause, v.origin FROM json_each(?1) j CROSS JOIN log v ON v.seq = j.value
  WHERE v.slot IS NOT NULL"""
@@ -97,10 +105,10 @@ VERSIONS = f"SELECT {_LOG} FROM json_each(?1) j CROSS JOIN log v ON v.seq = j.va
 NEWEST_BY = f"""SELECT {_LOG} FROM log v WHERE v.seq = (
  SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
  ON w.slot = ?2 AND w.branch = a.ancestor AND w.seq <= a.upto AND w.author = ?3
- WHERE a.branch = ?1 ORDER BY a.depth, w.seq DESC LIMIT 1)"""
+ WHERE a.branch = ?1 AND {_inherits("?2")} ORDER BY a.depth, w.seq DESC LIMIT 1)"""
 HISTORY = f"""SELECT {_LOG} FROM lineage a CROSS JOIN log v INDEXED BY log_slot
  ON v.slot = ?2 AND v.branch = a.ancestor AND v.seq <= min(a.upto, ?3)
- WHERE a.branch = ?1 ORDER BY a.depth DESC, v.seq"""
+ WHERE a.branch = ?1 AND {_inherits("?2")} ORDER BY a.depth DESC, v.seq"""
 
 # The ranges of slot ids a listing covers: all that is visible, one path, or a path and those below it.
 _RANGES_ALL = "SELECT p.id << 24 AS low, (p.id << 24) + 16777215 AS high FROM path p WHERE p.owner IN (0, ?2)"
@@ -118,11 +126,11 @@ LIST_ROOT_ONE = _LIST_ROOT.format(ranges=_RANGES_ONE)
 LIST_ROOT_BELOW = _LIST_ROOT.format(ranges=_RANGES_BELOW)
 # ... any other view takes, per slot that any ancestor has, the newest version inside the view. A child's seq is above
 # its fork's, so the highest seq is the nearest one.
-_VIEW = """SELECT h.slot AS slot, max(CASE WHEN h.seq <= min(a.upto, ?8) THEN h.seq ELSE
+_VIEW = f"""SELECT h.slot AS slot, max(CASE WHEN h.seq <= min(a.upto, ?8) THEN h.seq ELSE
  (SELECT max(w.seq) FROM log w WHERE w.slot = h.slot AND w.branch = a.ancestor AND w.seq <= min(a.upto, ?8)) END) AS seq
- FROM ({ranges}) r CROSS JOIN lineage a ON a.branch = ?1
+ FROM ({{ranges}}) r CROSS JOIN lineage a ON a.branch = ?1
  CROSS JOIN head h ON h.branch = a.ancestor AND h.slot BETWEEN max(r.low, ?6 + 1) AND r.high
- GROUP BY h.slot HAVING seq IS NOT NULL"""
+ WHERE {_inherits("h.slot")} GROUP BY h.slot HAVING seq IS NOT NULL"""
 _LIST_VIEW = f"""SELECT {_LOG.replace("v.", "h.")} FROM ({_VIEW}) q CROSS JOIN log h ON h.seq = q.seq
  WHERE {_LIVE} ORDER BY q.slot LIMIT ?7"""
 LIST_VIEW_ALL = _LIST_VIEW.format(ranges=_RANGES_ALL)
@@ -143,7 +151,7 @@ PATHS_ROOT = f"""SELECT p.path, count(*) FROM head h CROSS JOIN path p ON p.id =
 _ALL_VERSIONS = f"""SELECT {_LOG.replace("v.", "h.")} FROM ({{ranges}}) r CROSS JOIN lineage a ON a.branch = ?1
  CROSS JOIN head n ON n.branch = a.ancestor AND n.slot BETWEEN r.low AND r.high
  CROSS JOIN log h ON h.slot = n.slot AND h.branch = a.ancestor AND h.seq <= min(a.upto, ?8)
- WHERE h.seq > ?6 AND CASE WHEN ?5 IS NULL THEN h.memory_type <> 5 ELSE h.memory_type = ?5 END
+ WHERE {_inherits("h.slot")} AND h.seq > ?6 AND CASE WHEN ?5 IS NULL THEN h.memory_type <> 5 ELSE h.memory_type = ?5 END
  ORDER BY h.seq LIMIT ?7"""
 ALL_VERSIONS_ALL = _ALL_VERSIONS.format(ranges=_RANGES_ALL)
 ALL_VERSIONS_ONE = _ALL_VERSIONS.format(ranges=_RANGES_ONE)
@@ -160,7 +168,8 @@ COMMITTERS = f"SELECT DISTINCT v.slot, v.agent {_WITHIN}"
 SLOTS_AUTHORED = f"SELECT DISTINCT v.slot {_WITHIN} AND v.author = ?3 ORDER BY v.slot"
 HISTORIES = f"""SELECT {_LOG} FROM json_each(?2) j CROSS JOIN lineage a ON a.branch = ?1
  CROSS JOIN log v INDEXED BY log_slot
- ON v.slot = j.value AND v.branch = a.ancestor AND v.seq > ?3 AND v.seq <= a.upto ORDER BY v.slot, v.seq"""
+ ON v.slot = j.value AND v.branch = a.ancestor AND v.seq > ?3 AND v.seq <= a.upto
+ WHERE {_inherits("j.value")} ORDER BY v.slot, v.seq"""
 
 ADD_VERSION = f"""INSERT INTO log({_VERSION_COLUMNS}, hash)
  VALUES({", ".join("?" * 26)})"""
@@ -279,12 +288,12 @@ REVOKE_API_KEY = "UPDATE api_key SET revoked_at = ? WHERE id = ? AND revoked_at 
 
 COUNT_LASTING = f"""SELECT count(*) FROM ({_VIEW.format(ranges=_RANGES_ALL.replace("IN (0, ?2)", "= ?2"))}) q
  CROSS JOIN log h ON h.seq = q.seq WHERE h.expires IS NULL AND {_LIVE}"""
-COUNT_EXPIRING = """SELECT count(*) FROM (
+COUNT_EXPIRING = f"""SELECT count(*) FROM (
  SELECT DISTINCT v.slot AS slot FROM lineage a CROSS JOIN log v INDEXED BY log_expires
  ON v.branch = a.ancestor AND v.expires IS NOT NULL AND v.seq <= a.upto
- CROSS JOIN path p ON p.id = v.slot >> 24 AND p.owner IN (0, ?2) WHERE a.branch = ?1) q
+ CROSS JOIN path p ON p.id = v.slot >> 24 AND p.owner IN (0, ?2) WHERE a.branch = ?1 AND {_inherits("v.slot")}) q
  CROSS JOIN log h ON h.seq = (SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
- ON w.slot = q.slot AND w.branch = a.ancestor AND w.seq <= a.upto WHERE a.branch = ?1
+ ON w.slot = q.slot AND w.branch = a.ancestor AND w.seq <= a.upto WHERE a.branch = ?1 AND {_inherits("q.slot")}
  ORDER BY a.depth, w.seq DESC LIMIT 1)
  WHERE h.live AND h.expires > ?3 AND h.memory_type <> 5"""
 COUNT_ENTRIES = f"""SELECT count(*) FROM ({_VIEW.format(ranges=_RANGES_ALL)}) q CROSS JOIN log h ON h.seq = q.seq

@@ -108,6 +108,9 @@ class Tables:
     def namespace(self, name: str) -> int | None:
         return self._id(self._names.namespaces, name, q.NAMESPACE, (name,))
 
+    def namespace_name(self, namespace: int) -> str:
+        return str(self._execute(q.NAMESPACE_NAME, (namespace,)).fetchone()[0])
+
     def agent(self, name: str) -> int | None:
         return self._id(self._names.agents, name, q.AGENT, (name,))
 
@@ -193,14 +196,16 @@ class Tables:
 
     def add_branch(self, row: BranchRow) -> int:
         made = row_id(self._execute(q.ADD_BRANCH, row[1:5] + row[5:]))
-        self._numbered(q.ADD_LINEAGE, (made, row.parent, row.fork_seq))
+        is_fork = row.parent is not None and self.branch_by_id(row.parent).namespace != row.namespace
+        self._numbered(q.ADD_LINEAGE, (made, row.parent, row.fork_seq, is_fork))
         return made
 
     def close_branch(self, branch: int, now: int) -> None:
         self._numbered(q.CLOSE_BRANCH, (branch, now))
 
     def adopt_branch(self, row: BranchRow) -> None:
-        """Make the main of an empty namespace what an exported one was."""
+        """Make an empty namespace and its main what the exported ones were."""
+        self._execute(q.ADOPT_NAMESPACE, (row.created_at, row.namespace))
         self._execute(q.ADOPT_BRANCH, (row.created_by, row.created_at, row.description, row.id))
         self._learn(self._names.branches, (row.namespace, row.name), row)
         self._learn(self._names.branches_by_id, row.id, row)
@@ -446,8 +451,8 @@ class Tables:
         found = [("file_is_intact", row[0]) for row in self._execute(q.INTEGRITY) if row[0] != "ok"]
         for check, statement in PROBLEMS.items():
             try:
-                found.extend((check, row[0]) for row in self._execute(statement))
-            except sqlite3.Error as error:
+                found.extend((check, row[0] or "a row that lost its name") for row in self._execute(statement))
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 # Damage may be so bad that a check cannot run, such as details that are no JSON; the others still can.
                 if getattr(error, "sqlite_errorcode", None) not in (None, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT):
                     raise

@@ -1,8 +1,8 @@
 """A namespace as rows: read in an order in which another database can take them, and added there under new ids.
 
 What a row refers to (agents, branches, runs, paths, slots) comes before it. Seqs, and the numbers of pull requests and
-conflicts, keep their distances: all of a kind are moved up by what the database holds already, which is nothing in a new
-one. A slot, its path and an agent that exist already are found by name.
+conflicts, keep their distances: all of a kind are moved up by what the database holds already, which is nothing in a
+new one. A slot, its path and an agent that exist already are found by name.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amfs.errors import InvalidExportError, NotSupportedError
 from amfs.storage import queries as q
-from amfs.storage.base import EVENT_TYPE, JSON_COLUMNS, MEMORY_TYPE, SHARED, BranchRow, ExportRow
+from amfs.storage.base import EVENT_TYPE, MEMORY_TYPE, SHARED, BranchRow, ExportRow
 from amfs.storage.hashing import row_hash
+from amfs.storage.records import plain, row_id
 
 if TYPE_CHECKING:
     from amfs.storage.tables import Tables
+
+JsonValue = dict[str, "JsonValue"] | list["JsonValue"] | str | int | float | bool | None
 
 _MOST = 2**62
 
@@ -32,27 +35,29 @@ class _Column(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """A kind of row: its columns, and the statements that read, count and add it."""
+    """A kind of row: its columns, and the statements that read, count and add it, with one column ``besides``."""
 
     columns: tuple[_Column, ...]
     select: str
-    count: str
+    how_many: str
     insert: str
+    is_of_namespace: bool
 
 
-def _table(name: str, columns: str, rest: str, *, of_namespace: bool = False) -> _Table:
+def _table(name: str, columns: str, rest: str, *, besides: str | None = None) -> _Table:
     parsed: list[_Column] = []
     for column in columns.split():
         column_name, holds = column.split(":")
         parsed.append(_Column(column_name, holds.rstrip("?"), holds.endswith("?")))
     names = [column.name for column in parsed]
-    added = [*names, "namespace"] if of_namespace else names
+    added = names if besides is None else [*names, besides]
     # Put together here once, from the constants below; input is always bound.
     return _Table(
         columns=tuple(parsed),
         select=f"SELECT {', '.join(f'v.{one}' for one in names)} FROM {rest}",  # noqa: S608
-        count=f"SELECT count(*) FROM (SELECT 1 FROM {rest})",  # noqa: S608
-        insert=f"INSERT INTO {name}({', '.join(added)}) VALUES({', '.join('?' * len(added))})",  # noqa: S608
+        how_many=f"SELECT count(*) FROM (SELECT 1 FROM {rest})",  # noqa: S608
+        insert=f"INSERT INTO {name}({', '.join(added)}) VALUES({', '.join('?' * len(added))})",
+        is_of_namespace=besides == "namespace",
     )
 
 
@@ -90,6 +95,7 @@ _TABLES: Mapping[str, _Table] = {
         " version:int? live:int? value:text? value_seq:seq? agent:agent author:agent? run:run confidence:real?"
         " memory_type:int? prior:real? good:real? bad:real? outcomes:int? born:int? expires:int? refs:text?",
         f"log v {_IN.format('branch')} ORDER BY v.seq",
+        besides="hash",
     ),
     "merge_edge": _table(
         "merge_edge",
@@ -105,14 +111,14 @@ _TABLES: Mapping[str, _Table] = {
         "tag",
         "name:text branch:branch seq:seq description:text agent:agent created_at:int",
         _OURS.format("tag", "v.name"),
-        of_namespace=True,
+        besides="namespace",
     ),
     "pull_request": _table(
         "pull_request",
         "id:pull_request title:text description:text source:branch target:branch agent:agent created_at:int"
         " status:text ended_by:agent? ended_at:int? merge_event:seq?",
         _OURS.format("pull_request", "v.id"),
-        of_namespace=True,
+        besides="namespace",
     ),
     "review": _table(
         "review",
@@ -123,7 +129,7 @@ _TABLES: Mapping[str, _Table] = {
         "pending_merge",
         "id:pending_merge source:branch target:branch paths:text? close:int pull_request:pull_request? is_open:int",
         _OURS.format("pending_merge", "v.id"),
-        of_namespace=True,
+        besides="namespace",
     ),
     "conflict": _table(
         "conflict",
@@ -132,7 +138,7 @@ _TABLES: Mapping[str, _Table] = {
         "conflict v CROSS JOIN pending_merge m ON m.id = v.merge AND m.namespace = ?1 ORDER BY v.id",
     ),
     "outcome": _table(
-        "outcome", "ref:text type:text seq:seq", _OURS.format("outcome", "v.ref, v.type"), of_namespace=True
+        "outcome", "ref:text type:text seq:seq", _OURS.format("outcome", "v.ref, v.type"), besides="namespace"
     ),
     "judged": _table(
         "judged",
@@ -148,7 +154,7 @@ _TABLES: Mapping[str, _Table] = {
         "idempotency",
         "agent:agent token:text seq:seq request:text",
         _OURS.format("idempotency", "v.agent, v.token"),
-        of_namespace=True,
+        besides="namespace",
     ),
     "experiment": _table(
         "experiment",
@@ -170,17 +176,24 @@ _NAMED_IN_DETAILS = {
     "base_seq": "seq",
     "source_seq": "seq",
     "target_seq": "seq",
-    "to_seq": "seq",
+    "merge_event": "seq",
     "pull_request": "pull_request",
-    "pull_request_id": "pull_request",
     "conflict": "conflict",
-    "conflict_id": "conflict",
 }
 """Where the details of events name seqs and numbers."""
 
 _CODES = {"type": EVENT_TYPE, "memory_type": MEMORY_TYPE}
 
-_ADOPT_MAIN = "UPDATE branch SET created_by = ?, created_at = ?, description = ?, closed_at = ? WHERE id = ?"
+_HASHED_EVENT = ("seq", "ts", "branch", "type", "agent", "actor", "grp", "run", "details")
+_HASHED_VERSION = (
+    "seq", "ts", "branch", "type", "slot", "cause", "grp", "origin", "details", "version", "live", "value", "value_seq",
+    "agent", "author", "run", "confidence", "memory_type", "prior", "good", "bad", "outcomes", "born", "expires",
+    "refs",
+)  # fmt: skip
+
+_NOT_EXPORTED = {"grant_was_announced", "api_key_was_announced"}
+"""Invariants that ask for what an export leaves out: events tell of keys and grants that gave access elsewhere."""
+
 _FILL_HEAD = """INSERT INTO head(branch, slot, seq, ts, version, live, value, value_seq, agent, author, run, confidence,
  memory_type, prior, good, bad, outcomes, born, expires, refs)
  SELECT v.branch, v.slot, v.seq, v.ts, v.version, v.live,
@@ -194,7 +207,9 @@ _FILL_HEAD = """INSERT INTO head(branch, slot, seq, ts, version, live, value, va
 
 def counts(connection: sqlite3.Connection, namespace: int) -> dict[str, int]:
     """Return how many rows of each kind a namespace has."""
-    return {kind: int(connection.execute(table.count, (namespace,)).fetchone()[0]) for kind, table in _TABLES.items()}
+    return {
+        kind: int(connection.execute(table.how_many, (namespace,)).fetchone()[0]) for kind, table in _TABLES.items()
+    }
 
 
 def rows(connection: sqlite3.Connection, namespace: int) -> Iterator[tuple[str, ExportRow]]:
@@ -219,7 +234,7 @@ class Import:
         for kind in _NUMBERED:
             self._moved[kind] = self._connection.execute(_HIGHEST[kind]).fetchone()[0] or 0
         self._new: dict[str, dict[int, int]] = {kind: {} for kind in ("agent", "run", "branch", "path", "slot")}
-        self._paths: dict[int, tuple[int, str]] = {}
+        self._known_paths: set[int] = set()
         self._started = False
 
     def add(self, kind: str, row: Mapping[str, object]) -> None:
@@ -237,7 +252,7 @@ class Import:
         values = {column.name: self._value(kind, column, row.get(column.name)) for column in table.columns}
         try:
             self._insert(kind, table, values)
-        except (sqlite3.IntegrityError, OverflowError, UnicodeError, TypeError) as error:
+        except (sqlite3.IntegrityError, OverflowError, UnicodeError) as error:
             raise InvalidExportError(f"a line of kind {kind!r} does not fit the others: {error}") from error
 
     def finish(self) -> None:
@@ -247,10 +262,10 @@ class Import:
             InvalidExportError: The rows contradict each other.
         """
         try:
-            self._connection.execute(*q_plain(_FILL_HEAD, (self._namespace, self._inline)))
+            self._connection.execute(*plain(_FILL_HEAD, (self._namespace, self._inline)))
         except sqlite3.IntegrityError as error:
             raise InvalidExportError(f"its versions contradict each other: {error}") from error
-        found = self._tables.problems()[2]
+        found = [one for one in self._tables.problems()[2] if one[0] not in _NOT_EXPORTED]
         if found:
             check, detail = found[0]
             raise InvalidExportError(f"with it the database would break an invariant ({check}: {detail})")
@@ -292,20 +307,19 @@ class Import:
             case "agent":
                 self._new[kind][values["id"]] = self._agent(values["name"], values["home"])
             case "run":
-                self._new[kind][values.pop("id")] = self._tables.add_run(self._namespace, **values)
+                number = values.pop("id")
+                self._new[kind][number] = self._tables.add_run(self._namespace, **values)
             case "branch":
                 self._new[kind][values["id"]] = self._branch(values)
             case "path":
-                self._paths[values["id"]] = (values["owner"], values["path"])
-                self._new[kind][values["id"]] = values["id"]
+                self._new[kind][values["id"]] = self._path((values["owner"], values["path"]))
             case "slot":
-                owner, path = self._paths[values["path"]]
-                self._new[kind][values["id"]] = self._tables.place_slot(owner, path, values["key"])
+                self._new[kind][values["id"]] = self._slot(values["path"], values["key"])
             case "log":
                 self._log(table, values)
             case _:
-                namespace = (self._namespace,) if table.insert.count("?") > len(values) else ()
-                self._connection.execute(table.insert, (*values.values(), *namespace))
+                besides = (self._namespace,) if table.is_of_namespace else ()
+                self._connection.execute(table.insert, (*values.values(), *besides))
 
     def _agent(self, name: str, home: str | None) -> int:
         found = self._tables.agent(name)
@@ -315,18 +329,33 @@ class Import:
         return self._tables.add_agent(name, self._namespace if other is None else other)
 
     def _branch(self, values: dict[str, Any]) -> int:
-        main = None if values["parent"] is not None else self._tables.branches(self._namespace)[0][0]
-        closed = values.pop("closed_at")
-        row = BranchRow(**{**values, "namespace": self._namespace, "id": 0 if main is None else main.id})
-        if main is None:
+        closed = values["closed_at"]
+        row = BranchRow(
+            0, self._namespace, values["name"], values["parent"], values["fork_seq"], values["depth"],
+            values["created_by"], values["created_at"], values["description"],
+        )  # fmt: skip
+        if row.parent is not None:
             made = self._tables.add_branch(row)
             if closed is not None:
                 self._tables.close_branch(made, closed)
             return made
-        if row.name != main.name or closed is not None or row.fork_seq or row.depth:
+        main = self._tables.branches(self._namespace)[0][0]
+        if self._new["branch"] or closed is not None or row[2:6] != main[2:6]:
             raise InvalidExportError(f"branch {row.name!r} has no parent and is not main")
-        self._tables.adopt_branch(row)
+        self._tables.adopt_branch(row._replace(id=main.id))
         return main.id
+
+    def _path(self, identity: tuple[int, str]) -> int:
+        found = self._connection.execute(q.PATH_ID, identity).fetchone()
+        if found is None:
+            return row_id(self._connection.execute(q.ADD_PATH, identity))
+        self._known_paths.add(found[0])
+        return int(found[0])
+
+    def _slot(self, path: int, key: str) -> int:
+        """Find or make a slot; the names of millions need not be remembered, as those of one write are."""
+        found = self._connection.execute(q.SLOT, (path, key)).fetchone() if path in self._known_paths else None
+        return int(found[0]) if found is not None else self._tables.append_slot(path, key)
 
     def _log(self, table: _Table, values: dict[str, Any]) -> None:
         if not self._started:
@@ -338,18 +367,18 @@ class Import:
                 )
         if values["details"] is not None and any(self._moved.values()):
             values["details"] = json.dumps(self._moved_within(json.loads(values["details"])), ensure_ascii=False)
-        columns = [values[name] for name in (q.EVENT_COLUMNS if values["slot"] is None else q.VERSION_COLUMNS)]
-        statement = q.ADD_EVENT if values["slot"] is None else q.ADD_VERSION
-        self._connection.execute(statement, (*columns, row_hash(columns)))
+        hashed = _HASHED_EVENT if values["slot"] is None else _HASHED_VERSION
+        made = row_hash([values[name] for name in hashed])
+        self._connection.execute(table.insert, (*values.values(), made))
 
-    def _moved_within(self, details: Any) -> Any:
+    def _moved_within(self, details: JsonValue) -> JsonValue:
         if isinstance(details, list):
-            return [self._moved_within(one) for one in details]  # pyright: ignore[reportUnknownVariableType]
+            return [self._moved_within(one) for one in details]
         if not isinstance(details, dict):
             return details
         return {
-            name: one + self._moved[_NAMED_IN_DETAILS[name]]
-            if name in _NAMED_IN_DETAILS and isinstance(one, int) and one
+            name: self._moved[_NAMED_IN_DETAILS[name]] + one
+            if isinstance(one, int) and one and name in _NAMED_IN_DETAILS
             else self._moved_within(one)
             for name, one in details.items()
         }

@@ -6,93 +6,20 @@ Run it on a quiet machine: ``make bench``, or ``python tests/benchmarks --sizes 
 from __future__ import annotations
 
 import argparse
-import itertools
 import platform
 import sqlite3
 import sys
 import tempfile
 from pathlib import Path
 
-from contention import PROCESSES, contend
-from timing import Timings
+import report
+from contention import contend, count_up
+from rounds import measure
 from tqdm import tqdm
-from workload import CHANGES, DEPTH, Subject, build, open_subject, place, value
+from whole import measure_whole
+from workload import build, crowd, open_subject
 
 from amfs import Durability
-
-_WRITES, _READS, _FEW = 400, 2000, 3
-
-Results = dict[str, Timings]
-
-
-def measure(subjects: list[Subject], rounds: int) -> dict[int, Results]:
-    """Measure every subject in rounds that take turns."""
-    results: dict[int, Results] = {subject.size: {} for subject in subjects}
-    turns = list(itertools.product(range(rounds + 1), subjects))
-    for number, subject in tqdm(turns, desc=subjects[0].durability, file=sys.stderr):
-        taken = results[subject.size]
-        if number == 1:  # the first round only warms up
-            taken.clear()
-        _round(subject, taken, number)
-    return results
-
-
-def _round(subject: Subject, taken: Results, number: int) -> None:
-    memory, salt = subject.memory, number + 1
-
-    def take(name: str, operation, arguments) -> None:
-        taken.setdefault(name, Timings()).take(operation, arguments)
-
-    few = Durability.FULL is subject.durability
-    writes = _WRITES // 4 if few else _WRITES
-    take("plain write", lambda n: subject.table.write(*place(n), value(n + salt)), zip(subject.numbers(writes)))
-    take("history write", lambda n: subject.history.write(*place(n), value(n + salt)), zip(subject.numbers(writes)))
-    take("write", lambda n: subject.write(n, salt), zip(subject.numbers(writes)))
-    numbers = [(number,) for number in subject.numbers(_READS)]
-    take("plain read", lambda n: subject.table.read(*place(n)), numbers)
-    take("read", lambda n: memory.read(*place(n)), numbers)
-    for depth in (1, DEPTH):
-        name = f"depth/{depth}"
-        take(f"read at depth {depth}", lambda n, name=name: memory.read(*place(n), branch=name), numbers)
-    names = [f"bench/{subject.durability}/{number}/{index}" for index in range(_FEW)]
-    take("create branch", lambda name: memory.create_branch(f"{name}/empty", source="main"), zip(names))
-    for name in names:
-        subject.diverge(name, salt + 1)
-    take("diff", lambda name: memory.diff_branch(name, "main"), zip(names))
-    take("merge", lambda name: memory.merge_branch(name, target="main"), zip(names))
-
-
-def report(results: dict[int, Results], durability: Durability) -> list[str]:
-    """Return the tables of one durability as Markdown lines."""
-    sizes = list(results)
-    lines = [f"**durability={durability}**: ratio of medians (ratio of means; median in µs)", ""]
-    lines += [f"| | promise | {' | '.join(f'{size:,} entries' for size in sizes)} |", f"|---|---|{'---|' * len(sizes)}"]
-    rows = [
-        ("write (version + event) / one-row transaction", "<= 4.5 (7 at 1M)", "write", "plain write"),
-        ("write / version and event row by hand", "", "write", "history write"),
-        ("read (a model) / primary-key SELECT", "<= 3", "read", "plain read"),
-        (f"read at depth {DEPTH} / depth 0", "<= 2.5", f"read at depth {DEPTH}", "read"),
-        (f"read at depth {DEPTH} / depth 1", "", f"read at depth {DEPTH}", "read at depth 1"),
-    ]
-    for title, promise, name, base in rows:
-        cells = [_cell(results[size][name], results[size][base]) for size in sizes]
-        lines.append(f"| {title} | {promise} | {' | '.join(cells)} |")
-    smallest = results[sizes[0]]
-    growing = [
-        ("read", "<= 2.5"),
-        ("create branch", "<= 1.3"),
-        ("diff", "<= 1.3"),
-        ("merge", "<= 1.6"),
-    ]
-    for name, promise in growing:
-        title = f"{name} of {CHANGES} changes" if name in {"diff", "merge"} else name
-        cells = [_cell(results[size][name], smallest[name]) for size in sizes]
-        lines.append(f"| {title} / the same at {sizes[0]:,} | {promise} | {' | '.join(cells)} |")
-    return [*lines, ""]
-
-
-def _cell(one: Timings, other: Timings) -> str:
-    return f"**{one.ratio(other):.2f}** ({one.mean_ratio(other):.2f}; {one.median:.1f})"
 
 
 def main() -> None:
@@ -111,30 +38,33 @@ def main() -> None:
         "",
     ]
     with tempfile.TemporaryDirectory() as folder:
-        homes = {size: build(Path(folder), size) for size in tqdm(options.sizes, desc="build", file=sys.stderr)}
-        for durability in Durability:
-            subjects = [open_subject(home, size, durability) for size, home in homes.items()]
-            lines += report(measure(subjects, options.rounds), durability)
-            for subject in subjects:
-                subject.close()
-        lines += [
-            (
-                f"{PROCESSES} processes writing one key for {options.seconds:g} s: no lost write and no error allowed, "
-                "slowest / fastest >= 0.67"
-            ),
-            "",
-            "| durability | writes per process | slowest / fastest | errors | lost |",
-            "|---|---|---|---|---|",
-        ]
-        for durability in Durability:
-            found = contend(Path(folder) / f"contention-{durability}.db", durability, options.seconds)
-            writes = ", ".join(f"{count:,}" for count in sorted(found.writes))
-            lines.append(f"| {durability} | {writes} | {found.fairness:.2f} | {found.errors} | {found.lost} |")
-    text = "\n".join(lines) + "\n"
+        lines += _of_sizes(Path(folder), sorted(set(options.sizes)), options.rounds)
+        lines += _of_processes(Path(folder), options.seconds)
+    text = "\n".join(lines).rstrip() + "\n"
     if options.output:
-        options.output.write_text(text)
+        options.output.write_text(text, encoding="utf-8")
     else:
         sys.stdout.write(text)
+
+
+def _of_sizes(folder: Path, sizes: list[int], rounds: int) -> list[str]:
+    homes = {size: build(folder, size) for size in tqdm(sizes, desc="build", file=sys.stderr)}
+    crowded = crowd(homes[sizes[0]])
+    lines: list[str] = []
+    for durability in Durability:
+        subjects = [open_subject(home, size, durability) for size, home in homes.items()]
+        subjects.insert(1, open_subject(crowded, sizes[0], durability, is_crowded=True))
+        lines += report.of_rounds(measure(subjects, rounds), durability)
+        for subject in subjects:
+            subject.close()
+    whole = [measure_whole(home, size) for size, home in tqdm(homes.items(), desc="whole", file=sys.stderr)]
+    return [*lines, *report.of_whole(whole)]
+
+
+def _of_processes(folder: Path, seconds: float) -> list[str]:
+    writers = [(one, contend(folder / f"writers-{one}.db", one, seconds)) for one in Durability]
+    counters = [(one, count_up(folder / f"counters-{one}.db", one, seconds)) for one in Durability]
+    return [*report.of_writers(writers, seconds), *report.of_counters(counters, seconds)]
 
 
 if __name__ == "__main__":

@@ -17,14 +17,15 @@ class Timings:
 
     rounds: list[list[float]] = field(default_factory=list)
 
-    def take(self, operation: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> None:
-        """Time an operation once for each set of arguments, as one round."""
-        clock, taken = time.perf_counter_ns, []
+    def take(self, operation: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Any:
+        """Time an operation once for each set of arguments, as one round, and return its last result."""
+        clock, taken, result = time.perf_counter_ns, [], None
         for one in arguments:
             start = clock()
-            operation(*one)
+            result = operation(*one)
             taken.append((clock() - start) / 1000)
         self.rounds.append(taken)
+        return result
 
     @property
     def medians(self) -> list[float]:
