@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from amfs.core import batches, resolutions, validation
+from amfs.core import apikeys, batches, resolutions, validation
 from amfs.core.merge import MergeResolver
 from amfs.core.runs import Run
 from amfs.experiment import Comparison, Experiment
@@ -471,10 +471,12 @@ class AsyncAgentMemory:
         self, branch: str, grantee_type: GranteeType | str, grantee_id: str, permission: Permission | str
     ) -> Grant:
         """Let a user; see AgentMemory.grant_branch_access."""
+        grantee_id = apikeys.conceal(grantee_type, grantee_id)  # a traceback may show arguments
         return await self._writer.run(self._memory.grant_branch_access, branch, grantee_type, grantee_id, permission)
 
     async def revoke_branch_access(self, branch: str, grantee_type: GranteeType | str, grantee_id: str) -> Grant:
         """Take a grant back; see AgentMemory.revoke_branch_access."""
+        grantee_id = apikeys.conceal(grantee_type, grantee_id)
         return await self._writer.run(self._memory.revoke_branch_access, branch, grantee_type, grantee_id)
 
     async def branch_access(self, branch: str) -> Page[Grant]:
@@ -500,6 +502,7 @@ class AsyncAgentMemory:
 
     async def revoke_api_key(self, key_id: str) -> ApiKey:
         """Make an API key invalid from the next transaction on; see AgentMemory.revoke_api_key."""
+        key_id = apikeys.conceal(GranteeType.API_KEY, key_id)
         return await self._writer.run(self._memory.revoke_api_key, key_id)
 
     # --- experiments -----------------------------------------------------------------------------------------------

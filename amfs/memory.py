@@ -794,6 +794,8 @@ class AgentMemory:
         self.close()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_scope"):  # its making failed, and an error report shows what there is
+            return "AgentMemory(not open)"
         place = f"namespace={self._namespace!r}, branch={self._branch!r}"
         return f"AgentMemory({self._agent_id!r}, {self.database!r}, {place})"
 
@@ -817,6 +819,8 @@ class AgentMemory:
         """Return the context of a call: what the principal may do is looked up by each."""
         if self._is_closed():
             raise HandleClosedError("this AgentMemory was closed; open a new one")
+        if self._principal is None:
+            return self._context_with(OWNER, tx, branch, wanted)
         rights = grants.rights(tx, self._namespace_id, self._principal, self._agent_id, self._clock)
         return self._context_with(rights, tx, branch, wanted)
 

@@ -18,7 +18,12 @@ P, K = "svc", "config"
 
 
 def build(database: Path, entries: int = 30, clock: Callable[[], int] | None = None) -> None:
-    """Use every verb that writes, with two agents, private entries, branches of branches and two namespaces."""
+    """Use every verb that writes: agents, private entries, branches of branches, a fork and an older import."""
+    older = database.with_name("older.jsonl")
+    with AgentMemory("dora", ":memory:", clock=lambda: 1_700_000_000_000_000) as mem:
+        mem.write(P, K, "dora's")
+        mem.create_branch("idea")
+        mem.export_namespace(older)
     with AgentMemory("alice", database, durability="normal", clock=clock) as mem:
         bob = mem.as_agent("bob")
         _write(mem, bob, entries)
@@ -31,6 +36,13 @@ def build(database: Path, entries: int = 30, clock: Callable[[], int] | None = N
     with closing(AgentMemory("carol", database, durability="normal", clock=clock)) as carol:
         carol.write(P, K, "carol's")
         carol.create_branch("own work", "of a fork")
+    with AgentMemory("dora", database, namespace="theirs", durability="normal", clock=clock) as dora:
+        dora.import_namespace(older)
+        dora.write(P, K, "dora's again")
+    older.unlink()
+    with AgentMemory("alice", database, namespace="carol", durability="normal", clock=clock) as guest:
+        guest.write(P, "own", "a guest's", shared=False)
+        guest.fork("erin")
 
 
 def _write(mem: AgentMemory, bob: AgentMemory, entries: int) -> None:
@@ -133,13 +145,12 @@ def _share(mem: AgentMemory) -> None:
 
 def everything(mem: AgentMemory) -> list[Any]:
     """Return all that can be read of a namespace."""
-    seen: list[Any] = [branch.model_dump() for branch in mem.branches()]
-    seen += [entry.model_dump() for entry in mem.list()]
-    seen += [entry.model_dump() for entry in mem.list(include_superseded=True)]
-    for name in [branch["name"] for branch in seen if "fork_seq" in branch]:
-        seen += [entry.model_dump() for entry in mem.list(P, branch=name)]
-        seen += [event.model_dump() for event in mem.timeline(branch=name, limit=100_000)]
-        seen += [grant.model_dump() for grant in mem.branch_access(name)]
-    seen += [mem.explain(ref).model_dump() for ref in ("ref", "late") if mem.timeline(agent_id="bob")]
-    records = (mem.tags(), mem.pull_requests(), mem.conflicts(status=None), mem.api_keys(), mem.experiments())
-    return seen + [one.model_dump() for page in records for one in page]
+    seen: list[Any] = [*mem.branches(), *mem.list(), *mem.list(include_superseded=True)]
+    for branch in mem.branches():
+        seen += mem.list(P, branch=branch.name)
+        seen += mem.timeline(branch=branch.name, limit=100_000)
+        seen += mem.branch_access(branch.name)
+    seen += [mem.explain(ref) for ref in ("ref", "late") if mem.timeline(agent_id="bob")]
+    for page in (mem.tags(), mem.pull_requests(), mem.conflicts(status=None), mem.api_keys(), mem.experiments()):
+        seen += page
+    return seen

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amfs import AgentMemory
 from amfs.errors import AMFSError, ContentionError, StaleWriteError
@@ -59,6 +59,42 @@ def count_up(outbox: Outbox, database: Path, agent: str, times: int) -> int:
                 except StaleWriteError:
                     lost += 1
     return lost
+
+
+class Work(NamedTuple):
+    """What a process did among others: steps of each kind, writes that came too late, and its longest wait for one."""
+
+    counted: int
+    merges: int
+    rollbacks: int
+    stale: int
+    longest: float
+
+
+def count_up_beside_merges(outbox: Outbox, database: Path, number: int, times: int) -> Work:
+    """Add one to a counter by compare-and-set while some of the processes merge it into a branch or roll that back."""
+    merges = rollbacks = stale = counted = 0
+    longest = 0.0
+    merging, rolling_back = number % 3 == 1, number % 3 == 2
+    with AgentMemory(f"agent-{number}", database) as mem:
+        start_together(outbox)
+        while counted < times or (rolling_back and not rollbacks):
+            if counted < times:
+                now = mem.read("shared", "counter")
+                assert now is not None
+                begun = time.perf_counter()
+                try:
+                    mem.write("shared", "counter", now.value + 1, expected_version=now.version)
+                    counted += 1
+                except StaleWriteError:
+                    stale += 1
+                longest = max(longest, time.perf_counter() - begun)
+            if merging:
+                mem.write("side", f"by {number}", counted, branch="side")
+                merges += mem.merge_branch("main", target="side", strategy="source_wins").event is not None
+            elif rolling_back:
+                rollbacks += mem.rollback(tag_name="begin", include_others=True, branch="side").event is not None
+    return Work(counted, merges, rollbacks, stale, longest)
 
 
 def add_by_resolver(outbox: Outbox, database: Path, agent: str, times: int) -> None:

@@ -23,7 +23,7 @@ from tests import helpers_machine_access, helpers_machine_entries, helpers_machi
 from tests.helpers_machine_branches import create_both
 from tests.helpers_machine_compare import compare_all
 from tests.helpers_machine_entries import OBJECTS, write_both
-from tests.helpers_machine_world import AGENTS, LOOKS, RARELY, RULES, SECOND, SLOTS, START, Caller, Session, World
+from tests.helpers_machine_world import AGENTS, LOOKS, RARELY, RULES, SECOND, SLOTS, START, Session, World
 from tests.helpers_machine_world import rule as world_rule
 from tests.model import Model
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["run_machine", "run_random"]
 
 JUMPS = (0, 0, 0, -86_400 * SECOND, 315_360_000 * SECOND)
-MAX_WORLDS = 2
+MAX_WORLDS = 3
 RULE_MODULES = (helpers_machine_access, helpers_machine_entries, helpers_machine_history, helpers_machine_review)
 
 
@@ -68,7 +68,7 @@ class Machine:
             if pick(RARELY):
                 self.reopen(pick)
         elif chosen is fork:
-            if len(self.worlds) < MAX_WORLDS and pick(RARELY):
+            if len(self.worlds) < MAX_WORLDS and pick((True, False)):
                 self.fork(world, pick)
         else:
             chosen(world, pick)
@@ -80,6 +80,7 @@ class Machine:
             namespace, agents, model = forked
             self.worlds.append(World(self.session, namespace, agents, model))
             compare_all(self.worlds[-1])
+            create_both(self.worlds[-1], self.worlds[-1].owner(namespace), "main")
 
     def reopen(self, pick: Pick) -> None:
         """Close the file and open it again, perhaps after the clock was set back, or years later."""

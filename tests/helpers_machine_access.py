@@ -74,7 +74,7 @@ def make_key(world: World, pick: Pick) -> None:
         "create_api_key",
         caller,
         partial(call, "door", agent_ids=agents, role=role, expires=seconds and timedelta(seconds=seconds)),
-        partial(create_key, world.model, caller.agent, agents, role, seconds and seconds * 1_000_000),
+        partial(create_key, world.model, caller.agent, agents, seconds and seconds * 1_000_000),
         "main",
     )
     if both:
@@ -87,7 +87,7 @@ def make_key(world: World, pick: Pick) -> None:
 def end_key(world: World, pick: Pick) -> None:
     """Make an API key invalid, seldom; guests may not."""
     keys = list(world.session.secrets)
-    if keys and world.namespace == "default" and pick(RARELY) and pick((True, False)):
+    if keys and world.namespace == "default" and pick(RARELY):
         caller, name = world.caller(pick), pick(keys)
         known = world.model.access.principals[name].key
         assert known

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.model_merge import Merge
 
 STRATEGIES = ("three_way", "three_way", "three_way", "source_wins", "source_wins", "target_wins", "fast_forward")
-SCOPES: tuple[tuple[str, ...] | None, ...] = (None, None, None, None, None, ("svc",), ("svc/db", "notes"))
+SCOPES: tuple[tuple[str, ...] | None, ...] = (None, None, None, None, None, ("svc",), ("notes", "svc/db"))
 MAX_BRANCHES = 8
 
 

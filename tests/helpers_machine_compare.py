@@ -116,7 +116,7 @@ def compare_past(world: World, agent: str, branch: str) -> None:
     model.tick(world.session.now)
     at = model.log.seq // 2
     listed = list(map(seen, memory.list(branch=branch, at=at)))
-    agree(listed, [foretold(one, model) for one in model.list(agent, branch, at)])
+    agree(listed, [foretold(one, model) for one in model.list(agent, branch, model.seq_of(branch, at))])
     slots = [slot for slot in model.view(branch) if slot[0] in (None, agent)]
     versions = sorted((one for slot in slots for one in model.history(slot, branch)), key=by_seq)
     agree(list(map(seen, memory.list(branch=branch, include_superseded=True))), foretold_all(versions, model))

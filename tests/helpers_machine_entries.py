@@ -66,7 +66,8 @@ def diverge(world: World, pick: Pick) -> None:
         elif change is not None:
             old = found.value if found and isinstance(found.value, dict) else {}
             value = {name: value for name, value in {**old, change[0]: change[1]}.items() if value is not GONE}
-            write_both(world, caller, branch, slot, value, shared=not found or found.slot[0] is None)
+            is_shared = found.slot[0] is None if found else pick((True, False))
+            write_both(world, caller, branch, slot, value, shared=is_shared)
 
 
 @rule(3)

@@ -9,12 +9,14 @@ from amfs.errors import RollbackTouchesOthersError
 from tests.helpers_machine_branches import STRATEGIES, agree_merged, merged
 from tests.helpers_machine_world import OFTEN, RARELY, SLOTS, Caller, Pick, World, rule
 from tests.helpers_seen import agree, foretold_rollback, seen_rollback
+from tests.model_blame import blame
 from tests.model_history import Pick as Picked
 from tests.model_history import cherry_pick, create_tag, delete_tag, fork, roll_back
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from amfs import AgentMemory
     from amfs.models import RollbackResult
     from tests.model import Model, Moment
 
@@ -77,16 +79,15 @@ def roll_back_both(
         tally["*rollback skips"] += bool(done.skipped)
 
 
-def rolled_back(memory: Any, **how: Any) -> RollbackResult:
+def rolled_back(memory: AgentMemory, **how: Any) -> RollbackResult:
     """Roll back, and return the result also where that is refused since others wrote."""
+    refused = False
     try:
-        result: RollbackResult = memory.rollback(**how)
+        result = memory.rollback(**how)
     except RollbackTouchesOthersError as error:
-        assert not how.get("dry_run")
-        assert not how.get("include_others")
-        assert error.result.others
-        return error.result
-    assert how.get("dry_run") or how.get("include_others") or not result.others
+        result, refused = error.result, True
+    may_go_on = how.get("dry_run") or how.get("include_others") or not result.others
+    assert refused is not bool(may_go_on)
     return result
 
 
@@ -138,9 +139,7 @@ def picks_of(world: World, caller: Caller, source: str, pick: Pick) -> tuple[lis
         if versions and pick((True, False, False)):
             version = pick(versions)
             entry = next(
-                one
-                for one in world.memory(caller.agent).history(path, key, branch=source)
-                if one.seq == version.seq
+                one for one in world.memory(caller.agent).history(path, key, branch=source) if one.seq == version.seq
             )
             keys.append(entry)
             picked.append(Picked(path, key, version.slot, version.seq))
@@ -185,3 +184,21 @@ def fork_both(world: World, pick: Pick) -> tuple[str, tuple[str, ...], Model] | 
     agree(both[0], both[1][0])
     world.session.namespaces.add(new)
     return new, (new, *world.agents[:1]), both[1][1]
+
+
+@rule(3, looks=True)
+def ask_for_blame(world: World, pick: Pick) -> None:
+    """Ask where an entry and its fields came from; what a fork inherited came from elsewhere."""
+    if world.namespace != "default":
+        return
+    caller, branch = world.owner(pick(world.agents)), world.branch(pick, is_open=False)
+    found = world.visible(caller.agent, branch, pick)
+    slot = found.slot[1:] if found and pick(OFTEN) else pick(SLOTS)
+    both = world.step(
+        "blame",
+        caller,
+        partial(caller.memory.blame, *slot, branch=branch),
+        partial(blame, world.model, caller.agent, branch, *slot),
+    )
+    if both:
+        agree({one.path: one.version.seq for one in (both[0].origin, *both[0].fields)}, both[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tests.helpers_machine_branches import STRATEGIES, agree_merged, merged
+from tests.helpers_machine_branches import SCOPES, STRATEGIES, agree_merged, merged
 from tests.helpers_machine_entries import VALUES
 from tests.helpers_machine_world import RARELY, Pick, World, rule
 from tests.helpers_seen import agree, foretold_conflict, foretold_pull, seen_conflict, seen_pull
@@ -34,12 +34,12 @@ def manual(world: World, pick: Pick) -> None:
     """Merge by hand: what clashes is stored."""
     caller = world.caller(pick)
     source, target = clashing_pair(world, caller.agent, pick)
-    close = pick(RARELY) and pick(RARELY)
+    how = {"paths": pick(SCOPES), "close": pick(RARELY) and pick(RARELY)}
     both = world.step(
         "manual merge",
         caller,
-        partial(merged, caller.memory.merge_branch, source, target=target, strategy="manual", close=close),
-        partial(merge_manually, world.model, caller.agent, source, target, close=close),
+        partial(merged, caller.memory.merge_branch, source, target=target, strategy="manual", **how),
+        partial(merge_manually, world.model, caller.agent, source, target, **how),
         target,
     )
     if both:

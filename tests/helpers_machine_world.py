@@ -227,7 +227,9 @@ class World:
             source, target = self.branch(pick), self.branch(pick)
             if source != target and self.model.diff(agent, source, target):
                 return source, target
-        return self.branch(pick, is_open=False), self.branch(pick, is_open=False)
+        source = self.branch(pick, is_open=False)
+        others = [name for name in self.model.branches if name != source]
+        return source, pick(others) if others and pick(OFTEN) else self.branch(pick, is_open=False)
 
     def moment(self, pick: Pick) -> tuple[int | datetime | str, Moment]:
         """Pick a moment, as the engine and as the model takes it."""

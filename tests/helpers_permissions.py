@@ -5,18 +5,12 @@ The table is written from what the product promises; nothing here asks the engin
 
 from __future__ import annotations
 
-import re
 import shutil
 import sqlite3
-import string
-import traceback
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
-import amfs
 from amfs import (
     AccessDeniedError,
     AgentMemory,
@@ -26,7 +20,6 @@ from amfs import (
     ConflictNotFoundError,
     Get,
     GrantNotFoundError,
-    InvalidApiKeyError,
     InvalidInputError,
     MergeStatus,
     NamespaceNotEmptyError,
@@ -38,9 +31,9 @@ from amfs import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from amfs import AMFSError, CreatedApiKey
-    from tests.helpers_processes import Outbox
 
 AGENT = "alice"
 PATH = "notes"
@@ -131,6 +124,7 @@ def build(database: Path) -> World:
         _fill(owner, world)
         _grant(owner, world)
         owner.close_branch("closed")
+        assert owner.verify().ok
     return world
 
 
@@ -512,72 +506,3 @@ def opens_on(principal: str, place: str) -> type[AMFSError] | None:
     if not _holds(principal, place, READ):
         return AccessDeniedError
     return BranchNotFoundError if place == "absent" else None
-
-
-# --- API keys --------------------------------------------------------------------------------------------------------
-
-ALPHABET = string.digits + string.ascii_letters
-
-
-def forge(number: str, secret: str) -> str:
-    """Return the well-formed key of an id and a secret, whether or not there is one."""
-    rest, checksum = crc32((number + secret).encode()), ""
-    for _ in range(6):
-        rest, digit = divmod(rest, 62)
-        checksum = ALPHABET[digit] + checksum
-    return f"amfs_sk_{number}_{secret}{checksum}"
-
-
-def parts_of(key: str) -> tuple[str, str]:
-    """Return the id and the secret of a key."""
-    number, rest = key.removeprefix("amfs_sk_").split("_")
-    return number, rest[:-6]
-
-
-class Secrets:
-    """All pieces of 20 characters of the secrets of keys, to be looked for in whatever is written or said."""
-
-    def __init__(self, keys: Sequence[str]) -> None:
-        secrets = [key.rpartition("_")[2] for key in keys]
-        self._pieces = {secret[at : at + 20] for secret in secrets for at in range(len(secret) - 19)}
-
-    def within(self, text: str | bytes) -> list[str]:
-        """Return the pieces that stand in a text, or in the bytes of a file."""
-        if isinstance(text, bytes):
-            text = text.decode("latin-1")
-        runs = re.findall("[0-9A-Za-z]{20,}", text)
-        return [piece for run in runs for at in range(len(run) - 19) if (piece := run[at : at + 20]) in self._pieces]
-
-
-def told_by(error: BaseException) -> str:
-    """Return all that an error tells: its text, and what stands in the frames of AMFS with their local variables."""
-    told = [repr(error), str(error), *getattr(error, "__notes__", ())]
-    seen: set[int] = set()
-    left: list[BaseException | None] = [error]
-    while left:
-        one = left.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        left += [one.__cause__, one.__context__]
-        told += traceback.format_exception_only(one)
-        frames = traceback.StackSummary.extract(traceback.walk_tb(one.__traceback__), capture_locals=True)
-        ours = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
-        told += traceback.StackSummary.from_list(ours).format()
-    return "".join(told)
-
-
-PACKAGE = Path(amfs.__file__).parent
-
-
-def write_until_denied(outbox: Outbox, database: Path, agent: str, who: dict[str, str]) -> list[int]:
-    """Write on a branch until that is denied, telling of every write, and return the seqs of all."""
-    done: list[int] = []
-    options: dict[str, Any] = {"durability": "normal", "principal": Principal(**who)}
-    with AgentMemory(agent, database, branch="shared", **options) as mem:
-        while True:
-            try:
-                done.append(mem.write("race", agent, len(done)).seq)
-            except (AccessDeniedError, InvalidApiKeyError):
-                return done
-            outbox.send(done[-1])

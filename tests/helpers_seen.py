@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,8 @@ if TYPE_CHECKING:
     from amfs.models import Change as EngineChange
     from amfs.models import Conflict as EngineConflict
     from amfs.models import Entry, Event, MergeResult, PullRequest, RollbackResult
-    from tests.model import Model
     from tests.model import Event as KnownEvent
+    from tests.model import Model
     from tests.model_history import Rollback
     from tests.model_review import Conflict, Pull
 
@@ -108,9 +109,10 @@ def seen_change(change: EngineChange) -> tuple[Any, ...]:
 def foretold_change(change: Change, model: Model) -> tuple[Any, ...]:
     """Return what ``seen_change`` returns for a change of the model."""
     _, path, key = change.slot
-    sides = (change.base, change.source, change.target)
+    base = model.shown(change.base)
+    kind = change.kind if base or not change.base else replace(change, base=change.target).kind
     conflict = (change.clash, sorted(change.clashes)) if change.clashes else None
-    return change.kind, path, key, tuple(foretold(side, model) for side in sides), conflict
+    return kind, path, key, tuple(foretold(side, model) for side in (base, change.source, change.target)), conflict
 
 
 def seen_merge(result: MergeResult) -> list[tuple[str, Any]]:
@@ -192,7 +194,7 @@ def foretold_conflict(one: Conflict, model: Model) -> tuple[Any, ...]:
     _, path, key = change.slot
     return (
         one.number, one.status, merge.source, merge.target, path, key, change.clash, sorted(change.clashes),
-        tuple(foretold(side, model) for side in (change.base, change.source, change.target)),
+        tuple(foretold(side, model) for side in (model.shown(change.base), change.source, change.target)),
         one.take, one.resolver,
     )  # fmt: skip
 

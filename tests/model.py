@@ -22,7 +22,7 @@ from amfs.errors import (
     TagOffLineageError,
 )
 from tests.model_access import READ, WRITE, Access
-from tests.model_merge import NO_EVIDENCE, Change, Merge, Slot, Version, canonical, same_value, tombstone
+from tests.model_merge import Change, Merge, Slot, Version, canonical, same_value, tombstone
 from tests.model_views import Edge, Reset, Views
 
 NOW = 2**63
@@ -86,11 +86,16 @@ class Tag:
 
 @dataclass
 class Log:
-    """What namespaces in one database share: the time of every seq, the order of lists, and numbers given out."""
+    """What namespaces in one database share: the time of every seq, the order of lists, and numbers.
+
+    ``events`` names the larger event of a version that was made by one, ``ends`` the last version of such an event.
+    """
 
     times: list[int] = field(default_factory=list)
     paths: dict[tuple[str | None, str], int] = field(default_factory=dict)
     order: dict[Slot, tuple[int, int]] = field(default_factory=dict)
+    events: dict[int, int] = field(default_factory=dict)
+    ends: dict[int, int] = field(default_factory=dict)
     conflicts: int = 0
     pulls: int = 0
 
@@ -103,9 +108,13 @@ class Log:
         """Return the newest seq that is not after a time."""
         return bisect_right(self.times, time)
 
+    def end_of(self, seq: int) -> int:
+        """Return the last seq of the event that a seq belongs to: a larger event is seen whole or not at all."""
+        return self.ends.get(self.events.get(seq, seq), seq)
+
 
 class Model:
-    """The memory of a namespace. Whoever drives it says, by ``tick`` before each call, what time it is and who calls."""
+    """The memory of a namespace. Before each call ``tick`` has to say what time it is, and who calls."""
 
     def __init__(self, log: Log | None = None, main: Branch | None = None, began: int | None = None) -> None:
         self.log = log or Log()
@@ -115,6 +124,7 @@ class Model:
         self.events: list[Event] = []
         self.views = Views()
         self.views.add("main", None, 0)
+        self.made: dict[int, Version] = {}
         self.order = self.log.order
         self.outcomes: set[tuple[str, str]] = set()
         self.noticed: set[tuple[str | None, str, int]] = set()
@@ -156,7 +166,7 @@ class Model:
             return self.log.seq_at(moment.at)
         if moment is not None and moment > self.log.seq:
             raise InvalidInputError(moment)
-        return moment
+        return None if moment is None else self.log.end_of(moment)
 
     def tag(self, name: str) -> Tag:
         """Return a tag by name; one on a hidden branch is not there."""
@@ -214,6 +224,16 @@ class Model:
     def may(self, branch: str, wanted: str = READ) -> bool:
         """Return whether the caller may use a branch."""
         return self.access.allows(branch, wanted)
+
+    def shown(self, version: Version | None) -> Version | None:
+        """Return a version unless it was made on a branch, and is seen on none, that the caller may read."""
+        if version is None or self.may(version.branch):
+            return version
+        return (
+            version
+            if any(self.may(one) and self.sees(one, version.branch, version.seq) for one in self.branches)
+            else None
+        )
 
     def need(self, agent: str, *wanted: tuple[str, str]) -> None:
         """Refuse a call that the caller may not make, each need being a branch and a permission."""
@@ -390,7 +410,7 @@ class Model:
             merge.event = self.event("branch_merged", agent, target).seq
             for change in merge.fated("apply"):
                 if change.result:
-                    self.put(change.result, target, agent)
+                    self.put(change.result, target, agent, origin=change.origin)
             if not partial:
                 self.views.merged(Edge(target, merge.event, source, merge.source_seq, agent))
         if not partial:
@@ -417,13 +437,18 @@ class Model:
         self.branches[branch].newest = self.log.seq
         return self.events[-1]
 
-    def put(self, new: Version, branch: str, agent: str, own: Event | None = None) -> Version:
+    def put(self, new: Version, branch: str, agent: str, own: Event | None = None, origin: int = 0) -> Version:
         """Append a version: at the seq of its own event, or at one of its own under a larger event."""
         if own is None:
             self.log.times.append(self.now)
+            self.log.events[self.log.seq] = self.events[-1].seq
+            self.log.ends[self.events[-1].seq] = self.log.seq
         line, view = self.branches[branch], self.view(branch)
         number = view[new.slot].number + 1 if new.slot in view else 1
-        new = replace(new, seq=self.log.seq, number=number, branch=branch, committer=agent, written=self.now)
+        new = replace(
+            new, seq=self.log.seq, number=number, branch=branch, committer=agent, written=self.now, origin=origin
+        )
+        self.made[new.seq] = new
         line.versions.setdefault(new.slot, []).append(new)
         line.views.append((self.log.seq, {**view, new.slot: new}))
         line.newest = self.log.seq

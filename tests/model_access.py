@@ -108,7 +108,7 @@ def grants_on(model: Model, agent: str, branch: str) -> dict[Grantee, str]:
     return {grantee: what for (name, grantee), what in model.access.grants.items() if name == branch}
 
 
-def create_key(model: Model, agent: str, agents: tuple[str, ...], role: str, expires: int | None) -> Key:
+def create_key(model: Model, agent: str, agents: tuple[str, ...], expires: int | None) -> Key:
     """Make an API key; only the owner and admins may."""
     model.access.check_admin(agent, model.clock)
     model.event("access_granted", agent, "main")

@@ -172,7 +172,7 @@ def cherry_pick(
         merge.event = model.event("cherry_pick", agent, target).seq
         for change in merge.fated("apply"):
             if change.result:
-                model.put(change.result, target, agent)
+                model.put(change.result, target, agent, origin=change.origin)
     return merge
 
 
@@ -208,7 +208,7 @@ def fork(model: Model, agent: str, branch: str, new: str, known: set[str]) -> tu
     event = model.event("fork", agent, branch)
     main = Branch("main", None, event.seq, [(0, {})])
     for since, view in _views(model, branch, event.seq):
-        main.views.append((since, view))
+        main.views.append((since, {slot: one for slot, one in view.items() if slot[0] is None}))
     for slot in main.views[-1][1]:
         main.versions[slot] = model.history(slot, branch)
     child = Model(model.log, main, model.began)

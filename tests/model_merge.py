@@ -19,7 +19,10 @@ NO_EVIDENCE = (0.0, 0.0, 0)  # the good and the bad that outcomes said of a valu
 
 @dataclass(frozen=True)
 class Version:
-    """One immutable state of an entry; ``text`` is its value as text, ``live`` is False for a tombstone."""
+    """One immutable state of an entry; ``text`` is its value as text, ``live`` is False for a tombstone.
+
+    ``origin`` is the seq of the version on another branch that a merge or cherry-pick took it from.
+    """
 
     slot: Slot
     value: Any
@@ -37,6 +40,7 @@ class Version:
     branch: str = ""
     committer: str = ""
     written: int = 0
+    origin: int = 0
 
     @property
     def confidence(self) -> float:
@@ -56,7 +60,8 @@ class Change:
 
     A side is None where the entry is absent; ``source_newest`` is what the source has instead, such as a tombstone.
     ``clashes`` are the places where both sides cannot stand, ``merged`` is the value where they can. ``result`` is
-    what the target is to hold (None: it stays as it is); ``fate`` is apply, keep, skip or conflict.
+    what the target is to hold (None: it stays as it is); ``fate`` is apply, keep, skip or conflict. ``taken`` is the
+    version that the result was taken from, if it is not the source.
     """
 
     slot: Slot
@@ -68,6 +73,13 @@ class Change:
     merged: Any = ABSENT
     result: Version | None = None
     fate: str = "keep"
+    taken: Version | None = None
+
+    @property
+    def origin(self) -> int:
+        """The seq of the version that the result is taken from, 0 if there is none."""
+        taken = self.taken or self.source
+        return taken.seq if taken else 0
 
     @property
     def kind(self) -> str:

@@ -48,6 +48,7 @@ class Pending:
 
     source: str
     target: str
+    paths: tuple[str, ...] | None = None
     close: bool = False
     pull: int | None = None
     is_open: bool = True
@@ -105,12 +106,14 @@ class Pull:
 
 
 def merge_manually(
-    model: Model, agent: str, source: str, target: str, *, close: bool = False, pull: int | None = None
-) -> tuple[Merge, list[Conflict]]:
+    model: Model, agent: str, source: str, target: str, *,
+    paths: tuple[str, ...] | None = None, close: bool = False, pull: int | None = None,
+) -> tuple[Merge, list[Conflict]]:  # fmt: skip
     """Merge as resolved so far, or store what is left to be resolved."""
     model.may_merge(agent, source, target, close=close)
-    merge = model.plan_merge(agent, source, target, "three_way")
-    waiting = next((one for one in model.pending if one.is_open and (one.source, one.target) == (source, target)), None)
+    merge = model.plan_merge(agent, source, target, "three_way", paths)
+    merges = [one for one in model.pending if (one.source, one.target, one.paths) == (source, target, paths)]
+    waiting = next((one for one in merges if one.is_open), None)
     known = {sides_of(one.change): one for one in (waiting.conflicts if waiting else ()) if one.status == "resolved"}
     for change in merge.fated("conflict"):
         if sides_of(change) in known:
@@ -118,11 +121,13 @@ def merge_manually(
     clashing = merge.fated("conflict")
     if clashing:
         if waiting is None:
-            waiting = Pending(source, target, close, pull)
+            waiting = Pending(source, target, paths, close, pull)
             model.pending.append(waiting)
         return merge, _store(model, waiting, clashing, agent)
     merge.status = "merged" if merge.changes else "up_to_date"
-    model.carry_out(merge, agent, source, target)
+    model.carry_out(merge, agent, source, target, partial=paths is not None)
+    if waiting:
+        waiting.end()
     if close:
         model.close_branch(agent, source)
     return merge, []
@@ -173,7 +178,9 @@ def resolve(
         raise ConflictResolvedError(number)
     one.status, one.take, one.value, one.resolver = "resolved", side, value, agent
     model.event("conflict_resolved", agent, merge.target, about=merge.source)
-    done, left = merge_manually(model, agent, merge.source, merge.target, close=merge.close, pull=merge.pull)
+    done, left = merge_manually(
+        model, agent, merge.source, merge.target, paths=merge.paths, close=merge.close, pull=merge.pull
+    )
     if not left and merge.pull:
         pull = next(one for one in model.pulls if one.number == merge.pull)
         if pull.status == "open":
@@ -202,6 +209,7 @@ def _settle(change: Change, resolved: Conflict, agent: str) -> None:
         change.settle("source_wins", agent)
         return
     if resolved.take == "base":
+        change.taken = base
         change.result = take(base, target) if base else tombstone(target, agent) if target else None
     else:
         old = target or source
@@ -275,11 +283,12 @@ def list_pulls(model: Model, agent: str) -> list[Pull]:
 
 
 def newest_of(model: Model, pull: Pull) -> int:
-    """Return the newest shared version on the source branch, as of the end of a pull request that has ended."""
+    """Return the newest shared version of the source branch's own, as of the end of a pull request that ended."""
     if pull.newest is not None:
         return pull.newest
-    kept = model.branches[pull.source].versions
-    return max((kept[slot][-1].seq for slot in kept if slot[0] is None), default=0)
+    line = model.branches[pull.source]
+    newest = [versions[-1].seq for slot, versions in line.versions.items() if slot[0] is None]
+    return max((seq for seq in newest if seq > line.fork), default=0)
 
 
 def _found(model: Model, agent: str, number: int) -> Pull:

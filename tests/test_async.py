@@ -74,6 +74,7 @@ def act(mem: AgentMemory) -> list[Any]:
         mem.delete(P, "put"), mem.list(P, include_superseded=True), mem.history(P, K, limit=1),
         mem.compare_versions(P, K), mem.timeline(agent_id="*"), mem.on_branch("x").read(P, K),
     ]  # fmt: skip
+    results += review(mem, bob)
     with mem.transaction("why") as tx:
         results += [tx.write(P, "tx", 1), tx.read(P, "tx"), tx.delete(P, K), tx.read(P, K)]
     with mem.run("r", thread_id="t"):
@@ -102,6 +103,7 @@ async def act_awaited(mem: AsyncAgentMemory) -> list[Any]:
         await mem.delete(P, "put"), await mem.list(P, include_superseded=True), await mem.history(P, K, limit=1),
         await mem.compare_versions(P, K), await mem.timeline(agent_id="*"), await mem.on_branch("x").read(P, K),
     ]  # fmt: skip
+    results += await review_awaited(mem, bob)
     async with mem.transaction("why") as tx:
         results += [
             await tx.write(P, "tx", 1), await tx.read(P, "tx"), await tx.delete(P, K), await tx.read(P, K),
@@ -115,6 +117,57 @@ async def act_awaited(mem: AsyncAgentMemory) -> list[Any]:
         *results, await exp.merge(), await mem.experiments(), (await mem.compare("e")).rows,
         await mem.timeline(agent_id="*"), await mem.verify(),
     ]  # fmt: skip
+
+
+def review(mem: AgentMemory, bob: AgentMemory) -> list[Any]:
+    """Tag, pick, merge by hand, review, roll back and fork, and return what that returned."""
+    results: list[Any] = [mem.create_tag("v1", "about"), mem.create_branch("y"), bob.write(P, "y", "y", branch="y")]
+    results += [bob.cherry_pick("y", [(P, "y")], dry_run=True), bob.cherry_pick("y", [(P, "y")]), mem.write(P, "y", 2)]
+    results += [bob.write(P, "y", 3, branch="y"), mem.create_pull_request("t", "y", description="d")]
+    results += [bob.review_pull_request(1, "approved", "fine"), mem.merge_pull_request(1, dry_run=True)]
+    results += [mem.merge_pull_request(1, strategy="manual"), mem.conflicts("y"), mem.resolve_conflict(1, value=None)]
+    results += [mem.create_branch("z"), mem.create_pull_request("u", "z"), mem.close_pull_request(2)]
+    results += [mem.pull_requests(), mem.conflicts(status=None), mem.tags(), mem.read_many([(P, K)], at="v1")]
+    results += [mem.rollback(tag_name="v1", dry_run=True), mem.rollback(tag_name="v1", include_others=True)]
+    results += [mem.grant_branch_access("z", "team", "t", "read"), mem.branch_access("z")]
+    results += [mem.revoke_branch_access("z", "team", "t"), mem.blame(P, K), mem.api_keys()]
+    return [*results, mem.delete_tag("v1"), bob.fork("carol")]
+
+
+async def review_awaited(mem: AsyncAgentMemory, bob: AsyncAgentMemory) -> list[Any]:
+    """Do the same, awaited."""
+    calls = [
+        mem.create_tag("v1", "about"), mem.create_branch("y"), bob.write(P, "y", "y", branch="y"),
+        bob.cherry_pick("y", [(P, "y")], dry_run=True), bob.cherry_pick("y", [(P, "y")]), mem.write(P, "y", 2),
+        bob.write(P, "y", 3, branch="y"), mem.create_pull_request("t", "y", description="d"),
+        bob.review_pull_request(1, "approved", "fine"), mem.merge_pull_request(1, dry_run=True),
+        mem.merge_pull_request(1, strategy="manual"), mem.conflicts("y"), mem.resolve_conflict(1, value=None),
+        mem.create_branch("z"), mem.create_pull_request("u", "z"), mem.close_pull_request(2),
+        mem.pull_requests(), mem.conflicts(status=None), mem.tags(), mem.read_many([(P, K)], at="v1"),
+        mem.rollback(tag_name="v1", dry_run=True), mem.rollback(tag_name="v1", include_others=True),
+        mem.grant_branch_access("z", "team", "t", "read"), mem.branch_access("z"),
+        mem.revoke_branch_access("z", "team", "t"), mem.blame(P, K), mem.api_keys(),
+        mem.delete_tag("v1"), bob.fork("carol"),
+    ]  # fmt: skip
+    return [await call for call in calls]
+
+
+async def test_a_merge_function_runs_off_the_loop(open_memory: OpenMemory) -> None:
+    seen: list[bool] = []
+
+    def decide(_base: Any, source: Any, target: Any) -> Any:
+        seen.append(threading.current_thread() is threading.main_thread())
+        alice.write(P, "by the function", 1)
+        return [source, target]
+
+    alice = open_memory()
+    async with AsyncAgentMemory(alice) as mem:
+        await mem.create_branch("x")
+        for branch in ("x", "main"):
+            await mem.write(P, K, branch, branch=branch)
+        pr = await mem.create_pull_request("t", "x")
+        assert (await mem.merge_pull_request(pr.id, strategy=decide)).merged_entries == 1
+        assert ((await mem.read(P, K)).value, seen) == (["x", "main"], [False])
 
 
 def plain(result: Any) -> Any:

@@ -219,7 +219,7 @@ def test_a_full_disk_leaves_the_earlier_backup(tmp_path: Path) -> None:
 
 @needs_posix
 def test_backups_under_load_hold_what_was_acknowledged_before(database: Path, tmp_path: Path) -> None:
-    backup, newest = tmp_path / "backup.db", 0
+    backup, ahead = tmp_path / "backup.db", 0
     with AgentMemory("keeper", database) as mem, Child(safety.write_on, database) as child:
         for number in range(50):
             newest = max([child.receive(), *child.rest()])
@@ -227,11 +227,12 @@ def test_backups_under_load_hold_what_was_acknowledged_before(database: Path, tm
             assert report.problems == ()
             assert report.versions % 2 == 0, "never half of a transaction"
             assert report.versions >= 2 * newest
+            ahead += report.versions > 2 * newest
             if number % 10 == 0:
                 with AgentMemory("reader", backup) as copy:
                     values = sorted(one.value for one in copy.list(include_superseded=True) if one.key[0] == "a")
                     assert values == list(range(1, report.versions // 2 + 1))
-    assert newest > 50
+    assert ahead > 0, "others wrote on meanwhile"
 
 
 # --- restore ---------------------------------------------------------------------------------------------------------

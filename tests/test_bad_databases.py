@@ -26,6 +26,7 @@ from amfs.errors import (
     NotSupportedError,
     ReadOnlyDatabaseError,
 )
+from amfs.storage.migrations import SCHEMA_VERSION
 from tests import helpers_crash, helpers_limits
 from tests.helpers_processes import Child
 
@@ -101,10 +102,11 @@ def test_a_database_of_another_program_that_crashed_is_not_touched(tmp_path: Pat
     assert {name: after.get(name) for name in before} == before
 
 
+@pytest.mark.parametrize("schema", [SCHEMA_VERSION + 1, 99])
 @pytest.mark.parametrize("leftover", [False, True])
-def test_a_database_of_a_newer_version_is_refused_and_not_touched(leftover: bool, database: Path) -> None:
+def test_a_database_of_a_newer_version_is_refused_and_not_touched(leftover: bool, schema: int, database: Path) -> None:
     newer = sqlite3.connect(database, isolation_level=None)
-    newer.execute("PRAGMA user_version = 99")
+    newer.execute(f"PRAGMA user_version = {schema}")
     folder = database.parent / "copy"
     folder.mkdir()
     shutil.copy(database, folder)
@@ -114,7 +116,7 @@ def test_a_database_of_a_newer_version_is_refused_and_not_touched(leftover: bool
     if not leftover:
         shutil.copy(database, folder)
     before = files(folder)
-    with pytest.raises(NewerSchemaError, match="schema 99"):
+    with pytest.raises(NewerSchemaError, match=f"schema {schema}"):
         AgentMemory("ada", folder / database.name)
     after = files(folder)
     assert {name: after.get(name) for name in before} == before
@@ -367,6 +369,30 @@ CALLS: dict[str, Callable[[AgentMemory], object]] = {
     "close_branch": lambda mem: mem.close_branch("work"),
     "diff_branch": lambda mem: mem.diff_branch("work"),
     "dry run": lambda mem: mem.merge_branch("work", dry_run=True),
+    "create_tag": lambda mem: mem.create_tag("v1"),
+    "tags": lambda mem: mem.tags(),
+    "delete_tag": lambda mem: mem.delete_tag("v1"),
+    "rollback": lambda mem: mem.rollback(seq=1),
+    "rollback, looked at": lambda mem: mem.rollback(seq=1, dry_run=True),
+    "cherry_pick": lambda mem: mem.cherry_pick("work", [("svc", "new")]),
+    "fork": lambda mem: mem.fork("ada-2"),
+    "conflicts": lambda mem: mem.conflicts(),
+    "resolve_conflict": lambda mem: mem.resolve_conflict(1, take="source"),
+    "create_pull_request": lambda mem: mem.create_pull_request("title", "work"),
+    "review_pull_request": lambda mem: mem.review_pull_request(1, "approved"),
+    "merge_pull_request": lambda mem: mem.merge_pull_request(1),
+    "close_pull_request": lambda mem: mem.close_pull_request(1),
+    "pull_requests": lambda mem: mem.pull_requests(),
+    "grant_branch_access": lambda mem: mem.grant_branch_access("work", "team", "t", "read"),
+    "revoke_branch_access": lambda mem: mem.revoke_branch_access("work", "team", "t"),
+    "branch_access": lambda mem: mem.branch_access("work"),
+    "create_api_key": lambda mem: mem.create_api_key("key", agent_ids=["ada"], role="reader"),
+    "api_keys": lambda mem: mem.api_keys(),
+    "revoke_api_key": lambda mem: mem.revoke_api_key("id"),
+    "blame": lambda mem: mem.blame("svc", "a"),
+    "backup": lambda mem: mem.backup(f"{mem.database}.copy"),
+    "export_namespace": lambda mem: mem.export_namespace(f"{mem.database}.jsonl"),
+    "import_namespace": lambda mem: mem.import_namespace(f"{mem.database}.jsonl"),
     "experiment": lambda mem: mem.experiment("x").__enter__(),
     "experiments": lambda mem: mem.experiments(),
     "compare": lambda mem: mem.compare(),

@@ -119,6 +119,14 @@ def test_evidence_gathered_since_comes_along(work: AgentMemory) -> None:
     assert (entry.confidence, entry.outcome_count) == (pytest.approx(2 / 3), 1)
 
 
+def test_the_base_is_what_stood_under_the_value_not_under_its_evidence(work: AgentMemory) -> None:
+    work.commit_outcome("ref", "failure", [(P, K)], branch="x")
+    work.commit_outcome("again", "failure", [(P, K)], branch="x")
+    (change,) = work.cherry_pick("x", [(P, K)]).applied
+    assert change.base.value == {"a": 1, "b": 1}
+    assert work.read(P, K).value == {"a": 0, "b": 0, "c": 1}
+
+
 def test_several_are_picked_at_once_or_none(work: AgentMemory) -> None:
     result = work.cherry_pick("x", [(P, "new"), (P, K), f"{P}/new"])
     assert [change.key for change in result.applied] == [K, "new"]

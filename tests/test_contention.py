@@ -72,6 +72,27 @@ def test_a_counter_kept_by_compare_and_set_loses_no_update(mem: AgentMemory, dat
     assert (entry.value, entry.version) == (160, 160)
 
 
+def test_eight_processes_count_up_beside_merges_and_rollbacks(mem: AgentMemory, database: Path) -> None:
+    mem.write("shared", "counter", 0)
+    mem.create_branch("side")
+    mem.create_tag("begin", branch="side")
+    done: list[children.Work] = run_all(children.count_up_beside_merges, [(database, n, 20) for n in range(8)])
+    versions = mem.history("shared", "counter")
+    assert [(entry.value, entry.version) for entry in versions] == [(n, n + 1) for n in range(161)]
+    assert [work.counted for work in done] == [20] * 8
+    for event_type, count in (
+        ("branch_merged", sum(work.merges for work in done)),
+        ("rollback", sum(work.rollbacks for work in done)),
+    ):
+        assert len(mem.timeline(branch="side", agent_id="*", event_type=event_type, limit=1000)) == count > 0
+    side = [entry.version for entry in mem.history("shared", "counter", branch="side")]
+    assert side == list(range(1, len(side) + 1))
+    for work in done:
+        print(
+            f"{work.merges} merges, {work.rollbacks} rollbacks, {work.stale} stale, longest {work.longest * 1e3:.0f} ms"
+        )
+
+
 def test_a_counter_kept_by_resolvers_loses_no_update(mem: AgentMemory, database: Path) -> None:
     mem.write("shared", "counter", 0)
     run_all(children.add_by_resolver, [(database, agent, 25) for agent in AGENTS])

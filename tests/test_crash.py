@@ -6,6 +6,7 @@ the invariants hold; writing goes on and the lock is free.
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
 import shutil
@@ -13,6 +14,7 @@ import signal
 import sqlite3
 import sys
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and forked children")
 
-OLD = Path(__file__).parent / "data" / "schema-1.db"
+OLD = Path(__file__).parent / "data" / "schema-1.db.gz"  # made by the code of schema 1
 SMALLEST_TRANSACTION = 3
 WRITING = ("INSERT", "UPDATE", "DELETE", "COMMIT", "CREATE", "ALTER", "PRAGMA")
 
@@ -65,6 +67,13 @@ def is_usable(database: Path) -> bool:
 def amounts(rng: random.Random, low: int, high: int, count: int) -> list[int]:
     """Return so many different sizes from ``low`` up to, and without, ``high``; ``low`` is one of them."""
     return [low, *rng.sample(range(low + 1, high), count - 1)]
+
+
+def spend(seconds: float) -> None:
+    """Let some time pass, more exactly than waiting would, to the part of a millisecond that a write takes."""
+    begun = time.perf_counter()
+    while time.perf_counter() < begun + seconds:
+        pass
 
 
 # --- in the middle of an operation -----------------------------------------------------------------------------------
@@ -117,8 +126,8 @@ def test_a_creation_killed_at_any_statement_can_be_completed(folder: Path) -> No
         assert is_usable(database)
 
 
-def schema_of(database: Path, copy: Path) -> int:
-    """Return the schema version that a killed process left, looking at a copy of its files."""
+def schema_of(database: Path, copy: Path, old: Path) -> int:
+    """Return the schema version that a killed process left, looking at a copy of its files; no row may be changed."""
     for suffix in ("", "-wal"):
         if Path(f"{database}{suffix}").exists():
             shutil.copy(f"{database}{suffix}", f"{copy}{suffix}")
@@ -126,7 +135,7 @@ def schema_of(database: Path, copy: Path) -> int:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     assert rows_of(copy).keys() >= {"log", "head"}
     if version == 1:
-        assert rows_of(copy) == rows_of(OLD)
+        assert rows_of(copy) == rows_of(old)
     return version
 
 
@@ -137,8 +146,10 @@ def rows_of(database: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 def test_a_migration_killed_anywhere_is_done_or_was_never_begun(folder: Path) -> None:
     def copy(which: object) -> Path:
-        return Path(shutil.copy(OLD, folder / f"{which}.db"))
+        return Path(shutil.copy(old, folder / f"{which}.db"))
 
+    old = folder / "old.db"
+    old.write_bytes(gzip.decompress(OLD.read_bytes()))
     with Child(children.migrate, copy("whole"), None, None) as child:
         seen = child.result()
     after, versions = rows_of(folder / "whole.db"), list[int]()
@@ -151,7 +162,7 @@ def test_a_migration_killed_anywhere_is_done_or_was_never_begun(folder: Path) ->
         database = copy(number)
         with Child(children.migrate, database, statement, size) as child:
             assert child.exit_code == -(signal.SIGKILL if size is None else signal.SIGXFSZ)
-        versions.append(schema_of(database, folder / "look.db"))
+        versions.append(schema_of(database, folder / "look.db", old))
         with AgentMemory("ada", database) as mem:
             assert mem.verify().ok
         assert rows_of(database) == after
@@ -178,7 +189,7 @@ def test_a_close_killed_while_it_moves_the_log_into_the_file_loses_nothing(folde
         with Child(children.close_until_killed, fill(copy, database, wal), size) as child:
             if size is None:
                 assert child.receive() == "closing"
-                child.pipe.poll(rng.uniform(0, 0.002))
+                spend(rng.uniform(0, 0.003))
                 child.kill()
             else:
                 assert child.exit_code == -signal.SIGXFSZ
@@ -192,7 +203,7 @@ def test_a_close_killed_while_it_moves_the_log_into_the_file_loses_nothing(folde
 def die_with_a_full_log(database: Path) -> list[int]:
     """Let a process write many versions and die, so that the -wal file holds them; return their seqs."""
     AgentMemory("writer", database).close()
-    with Child(children.write_and_die, database, 80) as child:
+    with Child(children.write_and_die, database, 60) as child:
         seqs = child.receive()
         child.send()
         assert child.exit_code == -signal.SIGKILL
@@ -247,7 +258,7 @@ def test_acknowledged_writes_survive_a_hundred_kills_of_their_writer(checkpoint_
         with Child(children.write_until_killed, *arguments) as child:
             received = [child.receive() for _ in range(before)]
             assert child.receive() == "begun"
-            child.pipe.poll(rng.uniform(0, 0.001))
+            spend(rng.uniform(0, 0.001))
             child.kill()
             assert child.rest() == []
         acknowledged.update({seq: (key, value) for written in received for seq, key, value in written})
@@ -294,11 +305,11 @@ def test_of_a_damaged_wal_file_an_exact_prefix_of_history_is_left(damage: str, f
     rng, database, copy = random.Random(damage), folder / "memory.db", folder / "copy.db"
     seqs = die_with_a_full_log(database)
     wal = Path(f"{database}-wal").read_bytes()
-    assert len(wal) > 80 * 4096
+    assert len(wal) > 60 * 4096
     lengths: set[int] = set()
     for _ in range(250):
         left = history_of(fill(copy, database, DAMAGES[damage](wal, rng.randrange(len(wal)))))
         assert left == seqs[: len(left)]
         lengths.add(len(left))
-    assert len(lengths) > 50
+    assert len(lengths) > 40
     assert history_of(fill(copy, database, wal)) == seqs

@@ -2,6 +2,7 @@
 
 The exceptions are named, with the reason.
 """
+# ruff: noqa: S608 - names of tables and columns, from the schema
 
 from __future__ import annotations
 
@@ -26,59 +27,34 @@ if TYPE_CHECKING:
 Damage = tuple[str, str, tuple[Any, ...]]
 """What is damaged, and the statement that does it with its parameters."""
 
-ROWS = 8
-"""How many rows of a table are damaged in each of its columns, one at a time; spread over the table."""
+ROWS = 6
+"""How many rows of a table are edited in each of their columns, one at a time."""
 
-_NAME = "a name: what it names is known by a number, and no event tells both"
 _TOLD_BY_NOBODY = "no event tells it"
 NOT_NOTICED = {
-    "agent.name": _NAME,
-    "agent.home": "any namespace can be an agent's home",
-    "namespace.name": _NAME,
-    "namespace.created_at": _TOLD_BY_NOBODY,
-    "branch.created_at": "main is not announced; of any other branch the event tells it",
-    "path.path": _NAME,
-    "slot.key": _NAME,
-    "run.name": _NAME,
-    "run.session": _NAME,
-    "run.thread": _TOLD_BY_NOBODY,
-    "run.metadata": _TOLD_BY_NOBODY,
-    "idempotency.token": _TOLD_BY_NOBODY,
-    "idempotency.request": "a digest of what was asked for, which a resolver may have answered otherwise",
-    "idempotency.seq": "any write by the same agent could be the one",
+    "imported.last": "what was written there later could have been imported as well",
     "read_set.run": "any run could have read it",
     "read_set.outcome": "any later outcome of the run could have judged it",
     "read_set.seq": "any version could have been read",
     "read_set.count": _TOLD_BY_NOBODY,
-    "judged.seq": "any earlier version of the entry with as long a value could be the one that was read",
-    "judged.skipped": "the event names what was skipped, not why",
-    "experiment.params": _TOLD_BY_NOBODY,
-    "experiment.metrics": _TOLD_BY_NOBODY,
-    "experiment.error": _TOLD_BY_NOBODY,
-    "experiment.ended": "the end of a block is no event",
-    "pull_request.description": "the event tells the title only",
-    "pending_merge.paths": _TOLD_BY_NOBODY,
-    "pending_merge.close": _TOLD_BY_NOBODY,
-    "pending_merge.pull_request": "a manual merge may belong to a pull request or not",
     "conflict.id": "an event names a conflict only once it is resolved",
-    "conflict.merge": "two merges of the same branches, within different paths, could have met it",
-    "conflict.status": "that a conflict became obsolete is no event",
-    "conflict.base": "any earlier version of the entry could be the base",
-    "conflict.value": "the event tells that there was a value; the merge that applies it comes later",
-    "access.grantee_type": "no event tells of the access that the creator of a branch gets",
-    "access.grantee": "no event tells of the access that the creator of a branch gets",
     "census.owner": "an owner with as many entries in that view",
-    "api_key.name": _TOLD_BY_NOBODY,
-    "api_key.digest": "a secret's digest is told to nobody",
-    "api_key.agents": _TOLD_BY_NOBODY,
-    "api_key.expires_at": _TOLD_BY_NOBODY,
 }
 """Columns of which some row can be edited without a trace, and why."""
 
-DELETED_UNNOTICED: dict[str, str] = {}
+DELETED_UNNOTICED = {
+    "log": "an event that nothing refers to, as a note, a read, a tag that is gone; an import leaves gaps as well",
+    "access": "an import brings the events of grants, but no grants",
+    "api_key": "an import brings the events of keys, but no keys",
+    "census": "it is counted anew",
+    "conflict": "a merge may have waited for any number of conflicts",
+    "experiment": "any branch may be called experiment/...",
+    "idempotency": "a write need not have a key",
+    "read_set": "nothing need have been read",
+}
 """Tables of which some row can be deleted without a trace, and why."""
 
-OVERWRITES = 400
+OVERWRITES = 300
 """How many times four bytes of a file are overwritten, each in a copy of its own."""
 
 
@@ -121,11 +97,13 @@ def tables(database: Path) -> dict[str, list[str]]:
         }
 
 
-def rows(connection: sqlite3.Connection, table: str, columns: list[str]) -> list[tuple[str, tuple[Any, ...]]]:
-    """Return some rows of a table, each with the condition that finds it."""
+def rows(
+    connection: sqlite3.Connection, table: str, columns: list[str], most: int | None = None
+) -> list[tuple[str, tuple[Any, ...]]]:
+    """Return rows of a table, ``most`` and the last one spread over it, each with the condition that finds it."""
     found = connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {', '.join(columns)}").fetchall()
-    step = max(1, len(found) // ROWS)
-    return [(" AND ".join(f"{column} IS ?" for column in columns), row) for row in found[::step]]
+    step = 1 if most is None else max(1, len(found) // most)
+    return [(" AND ".join(f"{column} IS ?" for column in columns), row) for row in [*found[:-1:step], found[-1]]]
 
 
 def others(connection: sqlite3.Connection, table: str, column: str, value: object) -> list[object]:
@@ -150,7 +128,7 @@ def edits(database: Path) -> Iterator[Damage]:
     """Yield edits of one value each: the column, a statement and its parameters."""
     with closing(sqlite3.connect(database)) as connection:
         for table, columns in tables(database).items():
-            for condition, row in rows(connection, table, columns):
+            for condition, row in rows(connection, table, columns, ROWS):
                 for column, value in zip(columns, row, strict=True):
                     for other in others(connection, table, column, value)[-2:]:
                         statement = f"UPDATE {table} SET {column} = ? WHERE {condition}"
@@ -204,7 +182,9 @@ def test_random_damage_never_gives_a_wrong_answer_without_a_report(tmp_path: Pat
     print(f"to repeat this run: AMFS_DAMAGE_SEED={seed}")
     chance = random.Random(seed)
     database = tmp_path / "memory.db"
-    helpers_busy.build(database, entries=1500)
+    helpers_busy.build(database, entries=700, clock=lambda: 1_750_000_000_000_000)
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("VACUUM")  # what is free can be overwritten without harm
     content = database.read_bytes()
     whole = readable(database)
     reported = 0
@@ -222,6 +202,6 @@ def readable(database: Path) -> list[Any]:
     """Return what can be read of both namespaces, or that nothing can."""
     try:
         with AgentMemory("alice", database) as mem, AgentMemory("carol", database) as carol:
-            return [helpers_busy.everything(mem), helpers_busy.everything(carol)]
+            return [*helpers_busy.everything(mem), *helpers_busy.everything(carol)]
     except AMFSError as error:
         return [error.code]

@@ -80,8 +80,8 @@ def test_both_sides_have_an_event(alice: AgentMemory, open_memory: OpenMemory, c
     there = newest(new)
     assert (there.event_type, there.agent_id, there.branch) == ("fork", "alice-v2", "main")
     assert there.summary == "Forked from alice: 4 entries"
-    assert there.details.items() >= {"source_agent": "alice", "source_branch": "main", "entries": 4}.items()
-    assert there.details["namespace"] == "default"
+    assert there.details.items() >= {"source_agent": "alice", "namespace": "default", "entries": 4}.items()
+    assert "source_branch" not in there.details, "the new namespace learns nothing of the old one's branches"
     assert (here.created_at, there.created_at) == (clock.moment, clock.moment)
     assert new.timeline() == [there]
     assert alice.timeline(agent_id="*", event_type="fork") == [here]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,19 @@ from amfs import (
     BranchClosedError,
     ConflictNotFoundError,
     ConflictResolvedError,
+    Delete,
     InvalidInputError,
     InvalidValueError,
     MergeConflictError,
     MergeResult,
     MergeStatus,
     MergeStrategy,
+    Put,
 )
 from tests.helpers_tables import changed, contents
 
 P, K = "svc", "config"
+ABSENT = object()
 OpenMemory = Callable[..., AgentMemory]
 
 
@@ -122,8 +126,9 @@ def test_conflicts_outlive_the_handle(open_memory: OpenMemory, database: Path) -
 
 
 def test_conflicts_are_listed_by_branch_and_status(clash: AgentMemory) -> None:
-    clash.create_branch("y")
-    clash.write(P, "added", "y", branch="y")
+    clash.create_branch("y", source="x")
+    for branch in ("x", "y"):
+        clash.write(P, "merges", branch, branch=branch)
     ids = start(clash)
     clash.merge_branch("y", target="x", strategy="manual")
     assert [len(clash.conflicts(name)) for name in ("main", "x", "y")] == [4, 5, 1]
@@ -181,6 +186,42 @@ def test_conflicts_are_settled_by_a_side(clash: AgentMemory, take: str) -> None:
         ("resolved", take, "carol")
     }
     assert clash.merge_branch("x").status is MergeStatus.UP_TO_DATE
+
+
+@pytest.mark.parametrize(("take", "strategy"), [("source", "source_wins"), ("target", "target_wins")])
+def test_settled_by_one_side_it_is_the_merge_in_which_that_side_wins(
+    open_memory: OpenMemory, take: str, strategy: str
+) -> None:
+    states: list[Any] = [None, 1, {"a": 1}, {"a": 2}, {"a": 1, "b": 1}]
+    triples = list(enumerate(itertools.product([*states, ABSENT], repeat=3)))
+
+    def build() -> AgentMemory:
+        mem = open_memory(where=":memory:")
+        mem.apply([Put(entity_path=P, key=f"k{n}", value=base) for n, (base, _, _) in triples if base is not ABSENT])
+        mem.create_branch("x")
+        for side, branch in ((1, "x"), (2, "main")):
+            mem.apply(
+                [
+                    Delete(entity_path=P, key=f"k{n}")
+                    if sides[side] is ABSENT
+                    else Put(entity_path=P, key=f"k{n}", value=sides[side], confidence=(side + n % 7) / 10)
+                    for n, sides in triples[::3]
+                ],
+                branch=branch,
+            )
+        return mem
+
+    at_once, by_hand = build(), build()
+    expected = at_once.merge_branch("x", strategy=strategy)
+    result = by_hand.merge_branch("x", strategy="manual")
+    assert len(result.conflicts) > 20
+    for conflict in result.conflicts:
+        result = by_hand.resolve_conflict(conflict.id, take=take)
+    left_out = {"seq", "session_id", "written_at"}
+    assert [one.model_dump(exclude=left_out) for one in by_hand.list(include_superseded=True)] == [
+        one.model_dump(exclude=left_out) for one in at_once.list(include_superseded=True)
+    ]
+    assert (result.merged_entries, len(result.skipped)) == (expected.merged_entries, len(expected.skipped))
 
 
 def test_resolving_is_an_event_each(clash: AgentMemory, clock: Any) -> None:
@@ -343,8 +384,9 @@ def test_conflicts_whose_merge_was_done_or_cannot_be_are_obsolete(clash: AgentMe
 
 
 def test_closing_the_target_makes_them_obsolete(clash: AgentMemory) -> None:
-    clash.create_branch("y")
-    clash.write(P, "added", "y", branch="y")
+    clash.create_branch("y", source="x")
+    for branch in ("x", "y"):
+        clash.write(P, "merges", branch, branch=branch)
     (conflict,) = clash.merge_branch("y", target="x", strategy="manual").conflicts
     clash.close_branch("x")
     assert [one.id for one in clash.conflicts(status="obsolete")] == [conflict.id]

@@ -232,18 +232,23 @@ CANARY = "canary"
 """Stands in every name and value that belongs to hidden branches."""
 
 
-def build_canaries(database: Path) -> None:
-    """Make a database with hidden branches, all that can hang on one, and branches and entries that are not hidden."""
+def build_canaries(database: Path, veiled: str, target: str) -> None:
+    """Make a database with hidden branches, all that can hang on one, and branches and entries that are not hidden.
+
+    What is not secret is carried over from the veiled branch to the target.
+    """
     with AgentMemory(AGENT, database, durability="normal") as owner:
         owner.write("plain", "picked", 1)
         owner.write("plain", "clash", {"a": 1})
         owner.write("plain", "child", 1)
         for name in ("canary-branch", "canary/merged", "sibling"):
             owner.create_branch(name, "" if name == "sibling" else "canary-description")
-        hidden = owner.as_agent("canary-agent").on_branch("canary-branch")
-        _hang_on(hidden, owner.on_branch("canary-branch"))
-        _carry_over(owner, hidden)
-        owner.create_branch("child", "of a hidden one", source="canary-branch", at=owner.tags()[0].seq)
+        hidden = owner.as_agent("canary-agent").on_branch(veiled)
+        _hang_on(hidden, owner.on_branch(veiled))
+        _carry_over(owner, veiled, target)
+        hidden.delete_tag("canary/tag")
+        hidden.create_tag("canary/last", "canary-description")
+        owner.create_branch("child", "of a hidden one", source=veiled, at="before")
         for branch in ("child", "sibling"):
             owner.write("plain", "child", branch, branch=branch)
             owner.grant_branch_access(branch, "user", "guest", "read_write")
@@ -268,35 +273,35 @@ def _hang_on(hidden: AgentMemory, known: AgentMemory) -> None:
         hidden.record_context("canary-label", "canary-summary", "canary-source")
         hidden.commit_outcome("canary-outcome", "success", summary="canary-summary")
     hidden.commit_outcome("shared-outcome", "failure", [("plain", "picked")], summary="canary-summary")
-    with hidden.experiment("canary-experiment", params={"canary": 1}, source="canary-branch") as experiment:
+    with hidden.experiment("canary-experiment", params={"canary": 1}, source=hidden.branch) as experiment:
         experiment.log(canary=1)
-    hidden.grant_branch_access("canary-branch", "user", "canary-user", "read")
-    hidden.grant_branch_access("canary-branch", "team", "canary-team", "read_write")
-    hidden.revoke_branch_access("canary-branch", "team", "canary-team")
+    if hidden.branch != "main":
+        hidden.grant_branch_access(hidden.branch, "user", "canary-user", "read")
+        hidden.grant_branch_access(hidden.branch, "team", "canary-team", "read_write")
+        hidden.revoke_branch_access(hidden.branch, "team", "canary-team")
     hidden.rollback(seq=hidden.tags()[-1].seq, agent_id="nobody")
-    hidden.fork("canary-newcomer", branch="canary-branch")
+    hidden.fork("canary-newcomer")
 
 
-def _carry_over(owner: AgentMemory, hidden: AgentMemory) -> None:
-    """Bring to main, from hidden branches, what is not secret, and propose the rest."""
+def _carry_over(owner: AgentMemory, veiled: str, target: str) -> None:
+    """Bring to a branch that is seen, from hidden ones, what is not secret, and propose the rest."""
     owner.write("plain", "full", 1, branch="canary/merged")
-    owner.write("plain", "clash", {"a": 2})
-    number = owner.create_pull_request("canary-title", "canary/merged", description="canary-description").id
+    owner.write("plain", "clash", {"a": 2}, branch=target)
+    what = {"target_branch": target, "description": "canary-description"}
+    number = owner.create_pull_request("canary-title", "canary/merged", **what).id
     owner.review_pull_request(number, "approved", "canary-comment")
     owner.merge_pull_request(number, close=True)
-    owner.merge_branch("canary-branch", paths=["plain"], strategy="target_wins")
-    owner.cherry_pick("canary-branch", [("plain", "picked")], strategy="source_wins")
-    owner.merge_branch("canary-branch", strategy="manual", target="main")
+    owner.merge_branch(veiled, target=target, paths=["plain"], strategy="target_wins")
+    owner.cherry_pick(veiled, [("plain", "picked")], target=target, strategy="source_wins")
+    owner.merge_branch(veiled, target=target, strategy="manual")
     for title in ("canary-closed", "canary-open"):
-        number = owner.create_pull_request(title, "canary-branch", description="canary-description").id
+        number = owner.create_pull_request(title, veiled, **what).id
         owner.review_pull_request(number, "changes_requested", "canary-comment")
         if title == "canary-closed":
             owner.close_pull_request(number)
-    owner.create_branch("canary-twin", source="canary-branch")
-    owner.merge_branch("canary-twin", target="canary-branch", strategy="manual")
+    owner.create_branch("canary-twin", source=veiled)
+    owner.merge_branch("canary-twin", target=veiled, strategy="manual")
     owner.close_branch("canary-twin")
-    hidden.delete_tag("canary/tag")
-    hidden.create_tag("canary/last", "canary-description")
 
 
 def shown(result: Any) -> Iterator[str]:
@@ -357,20 +362,29 @@ KEYS = [("plain", key) for key in ("picked", "clash", "child", "merged", "full")
 
 
 @pytest.mark.parametrize(
-    ("principal", "branches"),
+    ("role", "branches", "veiled", "target"),
     [
-        (Principal(role="reader"), ["main"]),
-        (Principal(role="writer"), ["main"]),
-        (Principal(user_id="guest"), ["child", "sibling"]),
-        (Principal(user_id="guest", role="reader"), ["main", "child", "sibling"]),
-        (Principal(user_id="guest", role="writer"), ["main", "child", "sibling"]),
+        ("reader", ["main"], "canary-branch", "main"),
+        ("writer", ["main"], "canary-branch", "main"),
+        (None, ["child", "sibling"], "canary-branch", "main"),
+        ("reader", ["main", "child", "sibling"], "canary-branch", "main"),
+        ("writer", ["main", "child", "sibling"], "canary-branch", "main"),
+        ("writer", ["main", "child", "sibling"], "canary-branch", "sibling"),
+        (None, ["child", "sibling"], "canary-branch", "sibling"),
+        (None, ["child", "sibling"], "main", "sibling"),
     ],
-    ids=str,
+    ids=lambda value: "+".join(value) if isinstance(value, list) else str(value),
 )
 def test_nothing_of_a_hidden_branch_is_shown(
-    principal: Principal, branches: list[str], database: Path, open_memory: Callable[..., AgentMemory]
+    role: str | None,
+    branches: list[str],
+    veiled: str,
+    target: str,
+    database: Path,
+    open_memory: Callable[..., AgentMemory],
 ) -> None:
-    build_canaries(database)
+    build_canaries(database, veiled, target)
+    principal = Principal(user_id=None if branches == ["main"] else "guest", role=role)
     assert open_memory(AGENT).verify().ok
     leaks: set[str] = set()
     done = 0
@@ -388,7 +402,7 @@ def test_nothing_of_a_hidden_branch_is_shown(
 
 
 def test_the_owner_sees_the_canaries(database: Path, open_memory: Callable[..., AgentMemory]) -> None:
-    build_canaries(database)
+    build_canaries(database, "canary-branch", "main")
     mem = open_memory(AGENT, clock=None)
     seen = "".join(
         text for call in (mem.branches, mem.tags, mem.pull_requests, mem.experiments) for text in shown(call())
@@ -414,10 +428,17 @@ def reader(file_mem: AgentMemory) -> Iterator[Reader]:
         yield open_one
 
 
-def test_a_rollback_to_a_tag_of_a_hidden_branch_does_not_name_it(file_mem: AgentMemory, reader: Reader) -> None:
+HIDDEN = pytest.mark.parametrize("hidden", ["hidden", "main"])
+"""For principals without a role, main is hidden too, though its name is no secret."""
+
+
+@HIDDEN
+def test_a_rollback_to_a_tag_of_a_hidden_branch_does_not_name_it(
+    hidden: str, file_mem: AgentMemory, reader: Reader
+) -> None:
     file_mem.create_branch("hidden")
-    file_mem.create_tag("canary", branch="hidden")
-    file_mem.create_branch("child", source="hidden")
+    file_mem.create_tag("canary", branch=hidden)
+    file_mem.create_branch("child", source=hidden)
     file_mem.write("p", "k", 1, branch="child")
     file_mem.rollback(tag_name="canary", branch="child")
     file_mem.delete_tag("canary")
@@ -439,10 +460,42 @@ def test_an_outcome_does_not_name_what_was_read_on_a_hidden_branch(file_mem: Age
     assert CANARY not in "".join(text for ref in ("owner", "writer") for text in shown(mem.explain(ref)))
 
 
-@pytest.mark.parametrize("strategy", ["three_way", "manual"])
-def test_a_change_does_not_show_the_value_of_a_base_that_is_hidden(
-    strategy: str, file_mem: AgentMemory, reader: Reader
+@HIDDEN
+def test_an_outcome_does_not_name_what_came_to_a_hidden_parent_later(
+    hidden: str, file_mem: AgentMemory, reader: Reader
 ) -> None:
+    file_mem.create_branch("hidden")
+    file_mem.create_branch("child", source=hidden)
+    file_mem.write("canary", "canary-key", 1, branch=hidden)
+    with file_mem.run("r"):
+        file_mem.read("canary", "canary-key", branch=hidden)
+    file_mem.commit_outcome("o", "success", run_id="r", branch="child")
+    mem = reader(None, "child")
+    outcome = mem.timeline(branch="child", event_type="outcome")
+    assert len(outcome) == 1
+    assert CANARY not in "".join((*shown(outcome), *shown(mem.explain("o"))))
+
+
+@HIDDEN
+def test_what_happens_to_a_pull_request_from_a_hidden_branch_is_not_told(
+    hidden: str, file_mem: AgentMemory, reader: Reader
+) -> None:
+    for name in ("hidden", "target"):
+        file_mem.create_branch(name)
+    file_mem.write("p", "k", 1, branch=hidden)
+    for end in (file_mem.merge_pull_request, file_mem.close_pull_request):
+        number = file_mem.create_pull_request("canary-title", hidden, target_branch="target").id
+        file_mem.review_pull_request(number, "approved", "canary-comment")
+        end(number)
+    mem = reader(None, "target")
+    events = mem.timeline(branch="target")
+    assert EventType.BRANCH_MERGED in [event.event_type for event in events]
+    assert CANARY not in "".join((*shown(events), *shown(mem.pull_requests())))
+
+
+@pytest.fixture
+def side(file_mem: AgentMemory, reader: Reader) -> AgentMemory:
+    """Return a writer's handle where main and side clash, and what both last had in common is on a hidden branch."""
     file_mem.write("p", "k", "first")
     for name in ("side", "hidden"):
         file_mem.create_branch(name)
@@ -450,17 +503,42 @@ def test_a_change_does_not_show_the_value_of_a_base_that_is_hidden(
     for name in ("main", "side"):
         file_mem.write("p", "k", f"on {name}", branch=name)
         file_mem.merge_branch("hidden", target=name, strategy="target_wins")
-    mem = reader("writer", "side")
-    seen = [*shown(mem.diff_branch("side")), *shown(mem.diff_branch("main", "side"))]
+    return reader("writer", "side")
+
+
+@pytest.mark.parametrize("strategy", ["three_way", "manual"])
+def test_a_change_does_not_show_the_value_of_a_base_that_is_hidden(strategy: str, side: AgentMemory) -> None:
+    seen = [*shown(side.diff_branch("side")), *shown(side.diff_branch("main", "side"))]
     for dry_run in (True, False):
         try:
-            result = mem.merge_branch("side", strategy=strategy, dry_run=dry_run)
+            result = side.merge_branch("side", strategy=strategy, dry_run=dry_run)
         except MergeConflictError as error:
             result = error.result
         assert result.conflicts
         seen += shown(result)
-    seen += [text for status in (None, "open") for text in shown(mem.conflicts(status=status))]
+    seen += [text for status in (None, "open") for text in shown(side.conflicts(status=status))]
     assert CANARY not in "".join(seen)
+
+
+def test_a_resolver_is_not_shown_a_base_that_is_hidden(side: AgentMemory) -> None:
+    asked: list[tuple[Any, Any, Any]] = []
+
+    def resolve(base: Any, source: Any, target: Any) -> str:
+        asked.append((base, source, target))
+        return "settled"
+
+    side.merge_branch("side", resolver=resolve)
+    assert asked == [(None, "on side", "on main")]
+
+
+def test_a_base_that_is_hidden_cannot_be_taken(side: AgentMemory) -> None:
+    number = side.merge_branch("side", strategy="manual").conflicts[0].id or 0
+    with pytest.raises(AMFSError) as caught:
+        side.resolve_conflict(number, take="base")
+    assert CANARY not in "".join((*shown(caught.value), *shown(side.read("p", "k")), *shown(side.history("p", "k"))))
+    assert [one.id for one in side.conflicts()] == [number]
+    side.resolve_conflict(number, take="source")
+    assert CANARY not in "".join(shown(side.list(include_superseded=True)))
 
 
 def test_a_fork_does_not_name_the_hidden_branch_it_came_from(file_mem: AgentMemory, reader: Reader) -> None:
@@ -496,3 +574,19 @@ def test_who_may_only_read_a_branch_cannot_close_it_by_merging(
         calls[verb]()
     assert {branch.status for branch in file_mem.branches()} == {BranchStatus.OPEN}
     assert EventType.BRANCH_MERGED not in [event.event_type for event in file_mem.timeline()]
+
+
+def test_an_experiment_is_logged_and_ended_by_who_may_write_its_branch(file_mem: AgentMemory, reader: Reader) -> None:
+    mem = reader("writer")
+    experiment = mem.experiment("e")
+    experiment.start()
+    experiment.log(loss=1)
+    file_mem.grant_branch_access(experiment.branch, "user", "guest", "read")
+    for call in (lambda: experiment.log(loss=2), lambda: experiment.finish(None), experiment.discard):
+        with pytest.raises(AccessDeniedError):
+            call()
+    assert (experiment.metrics, experiment.status) == ({"loss": 1}, "running")
+    file_mem.revoke_branch_access(experiment.branch, "user", "guest")
+    with pytest.raises(AccessDeniedError):
+        experiment.status  # noqa: B018 - it is looked up
+    assert mem.experiments() == []

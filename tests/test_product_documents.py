@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from amfs import (
+    AccessDeniedError,
     AgentMemory,
     ConflictPolicy,
+    EventType,
     MergeStrategy,
+    Principal,
     StaleWriteError,
     extend_with_branching,
 )
@@ -177,3 +181,139 @@ def test_a_branch_that_came_to_nothing_is_closed(agent: AgentMemory, experiment:
     assert (event.event_type, event.branch) == ("branch_closed", experiment)
     assert agent.read(*RETRY).value["max_retries"] == 3
     assert agent.read(*RETRY, branch=experiment).value["max_retries"] == 5
+
+
+# --- who may use a branch --------------------------------------------------------------------------------------------
+
+
+def test_a_branch_is_shared_with_an_api_key(agent: AgentMemory, experiment: str) -> None:
+    grant = agent.grant_branch_access(
+        "experiment/retry-v3",
+        grantee_type="api_key",
+        grantee_id="amfs_sk_agent_b_key",
+        permission="read_write",
+    )
+    assert (grant.grantee_type, grant.permission) == ("api_key", "read_write")
+    assert "agent_b_key" not in repr(agent.branch_access(experiment)), "what may be a key is not kept"
+    assert agent.timeline(limit=1)[0].event_type == "access_granted"
+
+
+@pytest.mark.parametrize("permission", ["read", "read_write"])
+def test_a_permission_says_who_may_read_and_who_may_write(agent: AgentMemory, experiment: str, permission: str) -> None:
+    agent.grant_branch_access(experiment, grantee_type="user", grantee_id="eve", permission=permission)
+    value = {"max_retries": 7, "backoff": "linear"}
+    with AgentMemory("agent-b", principal=Principal(user_id="eve", role="reader")) as other:
+        assert other.read(*RETRY, branch=experiment).value["max_retries"] == 5
+        if permission == "read_write":
+            assert other.write(*RETRY, value, branch=experiment).version == 3
+        else:
+            with pytest.raises(AccessDeniedError):
+                other.write(*RETRY, value, branch=experiment)
+    stranger = AgentMemory("agent-c", principal=Principal(user_id="mallory", role="writer"))
+    with stranger, pytest.raises(AccessDeniedError):
+        stranger.read(*RETRY, branch=experiment)
+    agent.revoke_branch_access(experiment, "user", "eve")
+    assert agent.timeline(limit=1)[0].event_type == "access_revoked"
+
+
+# --- pull requests ---------------------------------------------------------------------------------------------------
+
+
+def test_a_pull_request_is_opened_approved_and_merged(agent: AgentMemory, experiment: str) -> None:
+    pr = agent.create_pull_request(
+        "Aggressive retry strategy",
+        source_branch="experiment/retry-v3",
+        description="Testing 5x retries with linear backoff",
+    )
+    agent.review_pull_request(pr.id, "approved", comment="Looks good")
+    agent.merge_pull_request(pr.id)
+    (ended,) = agent.pull_requests()
+    assert (ended.status, ended.approved, ended.source_branch) == ("merged", True, experiment)
+    assert agent.read(*RETRY).value == {"max_retries": 5, "backoff": "linear"}
+
+
+# --- going back ------------------------------------------------------------------------------------------------------
+
+
+def test_memory_goes_back_to_a_tag(agent: AgentMemory) -> None:
+    agent.write(*RETRY, {"max_retries": 3})
+    agent.create_tag("v1.0-stable", description="Pre-migration baseline")
+    agent.write(*RETRY, {"max_retries": 50})
+    agent.write("checkout-service", "timeout", 1)
+    agent.rollback(tag_name="v1.0-stable")
+    assert [(entry.key, entry.value) for entry in agent.list()] == [("retry-pattern", {"max_retries": 3})]
+    assert [tag.name for tag in agent.tags()] == ["v1.0-stable"]
+    assert [event.event_type for event in agent.timeline()] == ["rollback", "write", "write", "tag_created", "write"]
+
+
+def test_memory_goes_back_to_a_time() -> None:
+    now = [datetime(2026, 3, 31, 12, tzinfo=timezone.utc)]  # noqa: UP017 - as the example has it
+    with AgentMemory("deploy-agent", clock=lambda: round(now[0].timestamp() * 1_000_000)) as mem:
+        mem.write(*RETRY, {"max_retries": 3})
+        now[0] = datetime(2026, 4, 3, 14, 30, tzinfo=timezone.utc)  # noqa: UP017
+        mem.write(*RETRY, {"max_retries": 50})
+        mem.write("checkout-service", "timeout", 1)
+        mem.rollback(timestamp=datetime(2026, 4, 1, tzinfo=timezone.utc))  # noqa: UP017
+        assert [(entry.key, entry.value, entry.version) for entry in mem.list()] == [
+            ("retry-pattern", {"max_retries": 3}, 3)
+        ]
+        assert mem.timeline(limit=1)[0].event_type is EventType.ROLLBACK
+
+
+# --- fork ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_agents_memory_is_cloned_into_a_new_agent(agent: AgentMemory, experiment: str) -> None:
+    agent.write("checkout-service", "note", "to myself", shared=False)
+    count = agent.fork("deploy-agent-v2")
+    assert f"Forked {count} entries to deploy-agent-v2" == "Forked 2 entries to deploy-agent-v2"
+    with AgentMemory("deploy-agent-v2") as clone:
+        assert {entry.key: entry.value for entry in clone.list()} == {entry.key: entry.value for entry in agent.list()}
+        clone.write(*RETRY, "of the clone")
+        assert [branch.name for branch in clone.branches()] == ["main"]
+    assert agent.read(*RETRY).value == {"max_retries": 3, "backoff": "exponential"}
+    assert agent.read(*RETRY, branch=experiment).value["max_retries"] == 5
+
+
+def test_entries_are_picked_from_a_branch_to_main(agent: AgentMemory, experiment: str) -> None:
+    agent.write("checkout-service", "timeout", 30, branch=experiment)
+    assert agent.cherry_pick(experiment, ["checkout-service/timeout"]).merged_entries == 1
+    assert (agent.read("checkout-service", "timeout").value, agent.read(*RETRY).value["max_retries"]) == (30, 3)
+    assert agent.timeline(limit=1)[0].event_type == "cherry_pick"
+
+
+def test_every_promised_type_of_event_is_known() -> None:
+    promised = """write outcome cross_agent_read brief_compiled webhook_ingested branch_created branch_merged
+    branch_closed access_granted access_revoked tag_created rollback cherry_pick fork"""
+    assert set(promised.split()) <= {kind.value for kind in EventType}
+
+
+def test_the_whole_story_in_one_go() -> None:
+    now = [datetime(2026, 3, 30, tzinfo=timezone.utc)]  # noqa: UP017 - as the example has it
+    with AgentMemory(agent_id="deploy-agent", clock=lambda: round(now[0].timestamp() * 1_000_000)) as mem:
+        extend_with_branching(mem)
+        mem.write("checkout-service", "retry-pattern", {"max_retries": 3})
+        now[0] = datetime(2026, 4, 3, tzinfo=timezone.utc)  # noqa: UP017
+        mem.create_branch("experiment/retry-v3", description="Testing aggressive retry")
+        mem.write(
+            "checkout-service",
+            "retry-pattern",
+            {"max_retries": 5, "backoff": "linear"},
+            confidence=0.7,
+            branch="experiment/retry-v3",
+        )
+        diffs = mem.diff_branch("experiment/retry-v3")
+        assert [f"{d.diff_type}: {d.entity_path}/{d.key}" for d in diffs] == [
+            "modified: checkout-service/retry-pattern"
+        ]
+        result = mem.merge_branch("experiment/retry-v3", strategy=MergeStrategy.FAST_FORWARD)
+        assert result.merged_entries == 1
+        pr = mem.create_pull_request("Aggressive retry strategy", source_branch="experiment/retry-v3")
+        mem.review_pull_request(pr.id, "approved", comment="Looks good")
+        assert mem.merge_pull_request(pr.id).status == "up_to_date", "it was merged a moment ago"
+        mem.create_tag("v1.0-stable", description="Pre-migration baseline")
+        assert mem.rollback(tag_name="v1.0-stable").restored_entries == 0, "nothing happened since"
+        mem.rollback(timestamp=datetime(2026, 4, 1, tzinfo=timezone.utc))  # noqa: UP017
+        assert mem.read("checkout-service", "retry-pattern").value == {"max_retries": 3}
+        assert mem.fork("deploy-agent-v2") == 1
+        assert mem.verify().ok

@@ -85,10 +85,11 @@ def test_a_rollback_restores_the_view_by_appending(changed: AgentMemory, clock: 
     ]  # fmt: skip
     edited = result.restored[2]
     assert (edited.base.value, edited.base.superseded, edited.source.value) == ({"n": 3}, True, {"n": 1})
+    by_tag = {"tag": "v1", "tag_branch": "main"} if form == "tag" else {}
     to = "v1" if form == "tag" else f"seq {tag.seq}"
     assert (event.event_type, event.agent_id, event.branch) == ("rollback", "alice", "main")
     assert event.summary == f"Rolled back to {to}: 4 entries"
-    assert event.details == {"seq": tag.seq, "restored_entries": 4, **({"tag": "v1"} if form == "tag" else {})}
+    assert event.details == {"seq": tag.seq, "restored_entries": 4, **by_tag}
     assert len(changed.history(P, "edited")) == before + 1
     assert changed.rollback(**where).event is None, "nothing is left to restore"
     assert newest(changed) == event

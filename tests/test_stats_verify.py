@@ -11,6 +11,7 @@ import pytest
 
 from amfs import AccessDeniedError, AgentMemory, CorruptDatabaseError, Principal
 from amfs.storage.invariants import PROBLEMS
+from amfs.storage.queries import HASHED
 from tests import helpers_busy
 
 P, K = "svc", "config"
@@ -89,6 +90,7 @@ DAMAGE = {
     "row_is_event_or_version": "UPDATE log SET actor = 1 WHERE seq = 1",
     "time_never_goes_back": "UPDATE log SET ts = 5 WHERE seq = 40",
     "transactions_are_whole": "DELETE FROM log WHERE seq = 4",
+    "import_is_of_one_namespace": "UPDATE imported SET namespace = 1",
     "cause_is_an_event": "UPDATE log SET cause = 999999 WHERE cause IS NOT NULL",
     "origin_is_a_version": "UPDATE log SET origin = 1 WHERE origin IS NOT NULL",
     "names_exist": "UPDATE log SET author = 99 WHERE seq = 1",
@@ -104,7 +106,7 @@ DAMAGE = {
     "private_entries_are_their_owners": "UPDATE path SET owner = 1 WHERE path = 'svc/0'",
     "slot_is_in_its_path": "UPDATE slot SET path = 99 WHERE id = (SELECT min(id) FROM slot)",
     "path_counts_its_slots": "UPDATE path SET next = next + 1 WHERE id = 1",
-    "slot_has_versions": "INSERT INTO slot VALUES((1 << 24) + 999, 1, 'nobody wrote it')",
+    "slot_has_versions": "INSERT INTO slot(id, path, key) VALUES((1 << 24) + 999, 1, 'nobody wrote it')",
     "version_has_a_slot": "DELETE FROM slot WHERE id = (SELECT min(id) FROM slot)",
     "namespace_has_main": "UPDATE branch SET name = 'trunk' WHERE name = 'main' AND namespace = 2",
     "branch_was_announced": "UPDATE branch SET description = 'something else' WHERE name = 'x'",
@@ -128,6 +130,7 @@ DAMAGE = {
     "judged_is_what_the_outcome_made": "DELETE FROM judged WHERE seq = (SELECT min(seq) FROM judged)",
     "read_set_is_of_versions": "UPDATE read_set SET outcome = 1 WHERE outcome <> 0",
     "experiment_is_a_branch": "UPDATE experiment SET status = 'finished' WHERE status = 'merged'",
+    **{f"{table}_matches_its_hash": f"UPDATE {table} SET hash = hash + 1" for table in HASHED},  # noqa: S608
 }
 
 

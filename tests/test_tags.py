@@ -112,6 +112,20 @@ def test_a_tag_stands_for_its_seq_wherever_a_moment_is_taken(tagged: AgentMemory
     assert tagged.branches()[-1].fork_seq == seq
 
 
+@pytest.mark.parametrize("beyond", range(4))
+def test_a_larger_event_is_pinned_whole(mem: AgentMemory, beyond: int) -> None:
+    mem.create_branch("x")
+    for number in range(3):
+        mem.write(P, f"k{number}", 1, branch="x")
+    event = mem.merge_branch("x").event
+    mem.write(P, "k0", 2)
+    tag = mem.create_tag("merged", at=event + beyond)
+    assert tag.seq == event + 3
+    assert [entry.value for entry in mem.list(at="merged")] == [1, 1, 1]
+    assert mem.list(at=event + beyond) == mem.list(at="merged")
+    assert mem.list(at=event - 1) == []
+
+
 @pytest.fixture
 def tree(mem: AgentMemory) -> AgentMemory:
     """Return a memory with a tag on every branch of main > x > x/child and y, and one on main after the forks."""

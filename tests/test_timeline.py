@@ -260,7 +260,7 @@ def test_the_newest_fifty_come_first(mem: AgentMemory) -> None:
     ("query", "error"),
     [
         ({"event_type": "wrote"}, InvalidInputError), ({"branch": "none"}, BranchNotFoundError),
-        ({"agent_id": ""}, InvalidInputError), ({"limit": 0}, InvalidInputError), ({"since": "a//b"}, InvalidInputError),
+        ({"agent_id": ""}, InvalidInputError), ({"limit": 0}, InvalidInputError), ({"since": "//"}, InvalidInputError),
         ({"limit": None}, InvalidInputError),
     ],
 )  # fmt: skip

@@ -34,7 +34,7 @@ KEY_AS_NAME = "(an API key)"
 _ALPHABET = string.digits + string.ascii_letters
 _ID, _SECRET, _CHECKSUM = 12, 43, 6
 _FORM = re.compile(rf"{PREFIX}([0-9A-Za-z]{{{_ID}}})_([0-9A-Za-z]{{{_SECRET}}})([0-9A-Za-z]{{{_CHECKSUM}}})")
-_KEY_ID = re.compile(rf"[0-9A-Za-z]{{{_ID}}}")
+_CONCEALED = re.compile(rf"[0-9A-Za-z]{{{_ID}}}|sha256:[0-9a-f]{{64}}")
 _NO_DIGEST = bytes(32)
 
 
@@ -56,7 +56,8 @@ def credential(key: object) -> Credential | None:
 def conceal(grantee_type: object, grantee: str) -> str:
     """Return who is meant by a grantee; of an API key its id, or a digest of whatever else was passed.
 
-    This raises nothing, whatever is passed: a traceback may show the arguments of every call on the way.
+    This raises nothing, whatever is passed: a traceback may show the arguments of every call on the way. What was
+    concealed already stays as it is.
     """
     if not isinstance(grantee, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
         return grantee
@@ -65,7 +66,7 @@ def conceal(grantee_type: object, grantee: str) -> str:
     known = credential(grantee)
     if known is not None:
         return known.id
-    if not grantee or _KEY_ID.fullmatch(grantee):
+    if not grantee or _CONCEALED.fullmatch(grantee):
         return grantee
     return f"sha256:{sha256(grantee.encode(errors='surrogatepass')).hexdigest()}"
 
@@ -141,7 +142,7 @@ def _deadline(context: WriteContext, expires: object) -> int | None:
     if isinstance(expires, datetime):
         deadline = microseconds(validation.aware("expires", expires))
     else:
-        ttl = validation.seconds(expires)
+        ttl = validation.seconds("expires", expires)
         deadline = None if ttl is None else context.now + ttl
     if deadline is not None and deadline <= context.now:
         raise InvalidInputError(f"expires={expires} is in the past")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_NAMESPACE = "default"
 MAX_DEPTH = 64
+_CAN_GRANT = "an admin, or whoever may write it, can grant it"
 _VERBS = {Permission.READ: "read", Permission.READ_WRITE: "write"}
 
 
@@ -55,10 +56,9 @@ def find_branch(
     """
     checked = validation.branch_name(name)
     row = tx.branch(namespace, checked)
-    if wanted is not None and not rights.allow(checked, row, wanted):
-        raise AccessDeniedError(
-            f"no permission to {_VERBS[wanted]} branch {checked!r}; an admin, or whoever may write it, can grant it"
-        )
+    if rights is not OWNER and wanted is not None and not rights.allow(checked, row, wanted):
+        way_out = "it follows the role of the principal" if checked == MAIN else _CAN_GRANT
+        raise AccessDeniedError(f"no permission to {_VERBS[wanted]} branch {checked!r}; {way_out}")
     if row is None:
         known = ", ".join(sorted(branch.name for branch, _ in tx.branches(namespace))[:10])
         raise BranchNotFoundError(

@@ -62,7 +62,7 @@ def _preview(context: Context, source: str, wanted: Request) -> MergeResult:
 def _pick(context: WriteContext, source: str, wanted: Request) -> MergeResult:
     row = branches.named(context, source)
     plan = _plan(context, row, wanted)
-    merge.refuse(context, row, wanted.merge, plan)
+    merge.refuse(context, row, wanted.merge, plan, "strategy source_wins or target_wins")
     event = None
     if plan.writes:
         about = merge.details(context, row, wanted.merge, plan)

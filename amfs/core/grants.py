@@ -8,10 +8,10 @@ branch what was granted to its user, a team or its API key; an admin, and the ow
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from amfs.core import apikeys, timeline, validation
-from amfs.core.context import MAIN, OWNER, Clock, Context, Rights, WriteContext, instant
+from amfs.core.context import MAIN, Clock, Context, Rights, WriteContext, instant
 from amfs.errors import GrantNotFoundError, InvalidApiKeyError, InvalidInputError
 from amfs.models import EventType, Grant, GranteeType, Page, Permission, Role
 from amfs.storage.base import GrantRow
@@ -42,12 +42,15 @@ class Principal:
         api_key: str | None = None,
         role: Role | str | None = None,
     ) -> None:
+        # A traceback may show arguments, and half-made objects: no key must be in them.
+        self.user_id, self.team_ids, self.role = None, (), None
         self.credential = apikeys.credential(api_key)
-        is_mistyped, api_key = api_key is not None and self.credential is None, None  # a traceback may show arguments
+        is_mistyped, api_key = api_key is not None and self.credential is None, None
         if is_mistyped:
             raise InvalidApiKeyError("the API key is mistyped: it is not of the form amfs_sk_<id>_<secret>")
-        self.user_id = validation.optional_name("user_id", user_id)
-        self.team_ids = tuple(validation.name("team_ids", team) for team in validation.several("team_ids", team_ids))
+        user_id = None if user_id is None else apikeys.conceal(GranteeType.USER, user_id)
+        self.user_id = None if user_id is None else _name("user_id", user_id)
+        self.team_ids = tuple(_name("team_ids", apikeys.conceal(GranteeType.TEAM, team)) for team in _teams(team_ids))
         self.role = None if role is None else validation.choice("role", role, Role)
         if self.credential is not None and (self.user_id or self.team_ids or self.role):
             raise InvalidInputError("an API key brings its own role; pass it without user_id, team_ids and role")
@@ -65,10 +68,20 @@ class Principal:
         )
 
 
-def rights(tx: Reader, namespace: int, principal: Principal | None, agent: str, clock: Clock) -> Rights:
+def _teams(team_ids: Iterable[str]) -> list[str]:
+    if isinstance(team_ids, str) and apikeys.PREFIX in team_ids:
+        return [apikeys.KEY_AS_NAME]
+    return cast("list[str]", validation.several("team_ids", team_ids))
+
+
+def _name(what: str, name: str) -> str:
+    if name is apikeys.KEY_AS_NAME:
+        raise InvalidInputError(f"{what} is an API key; pass it as api_key=")
+    return validation.name(what, name)
+
+
+def rights(tx: Reader, namespace: int, principal: Principal, agent: str, clock: Clock) -> Rights:
     """Return what a principal may do in a namespace."""
-    if principal is None:
-        return OWNER
     if principal.credential is not None:
         row = apikeys.authenticate(tx, namespace, principal.credential, agent, clock())
         role, grantees = Role(row.role), ((GranteeType.API_KEY.value, row.id),)

@@ -48,6 +48,9 @@ Decisions = Mapping[Identity, Side | str | None]
 """How conflicts are settled: by a side, by JSON text, or None to keep the conflict."""
 
 
+_WAYS_OUT = "a strategy (source_wins, target_wins, manual) or resolver="
+
+
 class Request(NamedTuple):
     """A merge that passed the gate."""
 
@@ -86,7 +89,9 @@ class _Undecided(Exception):  # noqa: N818 - it is caught here, and never an err
 
     def __init__(self, deltas: Sequence[Delta], context: Context) -> None:
         super().__init__(len(deltas))
-        self.deltas = deltas
+        self.deltas = [
+            delta if delta.base is None or context.shows(delta.base) else delta._replace(base=None) for delta in deltas
+        ]
         self.max_value_bytes = context.settings.max_value_bytes
 
 
@@ -180,7 +185,7 @@ def carry_out(
     return done
 
 
-def refuse(context: Context, source: BranchRow, wanted: Request, plan: Plan) -> None:
+def refuse(context: Context, source: BranchRow, wanted: Request, plan: Plan, ways_out: str = _WAYS_OUT) -> None:
     """Raise where a plan cannot be carried out."""
     if plan.refused:
         raise FastForwardRefusedError(
@@ -192,7 +197,7 @@ def refuse(context: Context, source: BranchRow, wanted: Request, plan: Plan) -> 
         count = "1 conflict" if len(plan.conflicts) == 1 else f"{len(plan.conflicts)} conflicts"
         raise MergeConflictError(
             f"{count} between {source.name!r} and {context.branch.name!r}: {names}; "
-            "pass a strategy (source_wins, target_wins, manual) or resolver=. Nothing was merged",
+            f"pass {ways_out}. Nothing was merged",
             result(context, source, wanted, plan, None),
         )
 

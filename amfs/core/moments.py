@@ -29,7 +29,8 @@ def view_at(context: Context, at: object) -> int:
         return _pinned(context, point)
     if isinstance(point, datetime):
         return _as_of(context, point)
-    return _known(context, "at", point)
+    # A larger event is seen whole or not at all: its own seq, or that of a version under it, means all of it.
+    return context.tx.end_of_event(_known(context, "at", point))
 
 
 def last_seq(context: Context, until: object) -> int:
@@ -38,7 +39,7 @@ def last_seq(context: Context, until: object) -> int:
         return NOW
     point = validation.moment("until", until)
     if isinstance(point, datetime):
-        return context.tx.seq_at(microseconds(point))
+        return context.tx.seq_at(microseconds(point), context.branch.id)
     return find_tag(context, point).seq if isinstance(point, str) else _known(context, "until", point)
 
 
@@ -48,7 +49,7 @@ def first_seq(context: Context, since: object) -> int:
         return 1
     point = validation.moment("since", since)
     if isinstance(point, datetime):
-        return context.tx.seq_at(microseconds(point) - 1) + 1
+        return context.tx.seq_at(microseconds(point) - 1, context.branch.id) + 1
     return max(find_tag(context, point).seq if isinstance(point, str) else point, 1)
 
 
@@ -78,7 +79,7 @@ def _as_of(context: Context, when: datetime) -> int:
     if began is None or microseconds(when) < began:
         since = "is empty" if began is None else f"begins at {instant(began)}"
         raise BeforeHistoryError(f"at={when} is before all history: branch {context.branch.name!r} {since}")
-    return context.tx.seq_at(microseconds(when))
+    return context.tx.seq_at(microseconds(when), context.branch.id)
 
 
 def _known(context: Context, what: str, seq: int) -> int:

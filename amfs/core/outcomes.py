@@ -227,10 +227,10 @@ def _details(context: Context, judgement: Judgement, judged: Sequence[Judged]) -
         }
 
     # What was read on another branch and is not here is told only to those who may read that branch.
-    inherited = {part.branch for part in context.tx.lineage(context.branch.id)}
+    inherited = {part.branch: part.upper for part in context.tx.lineage(context.branch.id)}
     private = [one for one in judged if one.slot.owner != SHARED]
     shared = [one for one in judged if one.slot.owner == SHARED]
-    here = [one for one in shared if one.skipped is None or one.read.branch in inherited]
+    here = [one for one in shared if one.skipped is None or one.read.seq <= inherited.get(one.read.branch, 0)]
     elsewhere: dict[str, list[Judged]] = {}
     for one in shared:
         if one not in here:

@@ -190,7 +190,7 @@ def _models(context: Context, rows: Sequence[PullRequestRow]) -> list[PullReques
 
 def _model(context: Context, row: PullRequestRow, said: Sequence[ReviewRow]) -> PullRequest:
     tx = context.tx
-    upto = NOW if row.ended_at is None else tx.seq_at(row.ended_at)
+    upto = NOW if row.ended_at is None else tx.seq_at(row.ended_at, row.source)
     newest = tx.last_shared_version(row.source, upto)
     verdicts = {one.agent: one for one in said if one.verdict != ReviewVerdict.COMMENTED}  # the last of each reviewer
     reviews = tuple(_review_model(context, one, verdicts.get(one.agent), newest) for one in said)

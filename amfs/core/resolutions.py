@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from amfs.core import merge, pending, pulls, timeline, validation
 from amfs.core.context import Access, Context, WriteContext
-from amfs.errors import ConflictResolvedError, InvalidInputError
+from amfs.errors import AccessDeniedError, ConflictResolvedError, InvalidInputError
 from amfs.models import ConflictStatus, EventType, MergeResult, MergeStatus, MergeStrategy, Side
 from amfs.storage.base import SHARED, ConflictRow, PendingMergeRow
 
@@ -57,6 +57,10 @@ def _resolve(context: WriteContext, chosen: Answer) -> MergeResult:
     if row.status != ConflictStatus.OPEN:
         how = "was resolved already" if row.status == ConflictStatus.RESOLVED else "is obsolete"
         raise ConflictResolvedError(f"conflict {row.id} {how}; conflicts() lists those that are open")
+    if chosen.take is Side.BASE and not _shows(context, row.base):
+        raise AccessDeniedError(
+            f"the base of conflict {row.id} stands on a branch that may not be read; take source, target or value="
+        )
     source = context.tx.branch_by_id(waiting.source)
     settled = row._replace(status=ConflictStatus.RESOLVED, take=chosen.take, value=chosen.text, agent=context.agent_id)
     context.tx.records.save_conflict(settled)
@@ -67,6 +71,11 @@ def _resolve(context: WriteContext, chosen: Answer) -> MergeResult:
     if result.status is not MergeStatus.CONFLICTS:
         _end_pull_request(context, waiting, result)
     return result
+
+
+def _shows(context: Context, seq: int) -> bool:
+    row = context.tx.version(seq)
+    return row is None or context.shows(row)
 
 
 def _end_pull_request(context: WriteContext, waiting: PendingMergeRow, result: MergeResult) -> None:

@@ -100,7 +100,7 @@ def _plan(context: Context, wanted: Request) -> Plan:
     names = context.tx.slots(slots)
     restored = [
         Restored(names[slot], now[slot], _live(then.get(slot)))
-        for slot in slots
+        for slot in now
         if not diff.is_unchanged(_live(now[slot]), _live(then.get(slot)))
     ]
     touched = {one.newest.slot for one in restored}
@@ -116,17 +116,15 @@ def _plan_author(context: Context, seq: int, author: int, slots: Sequence[int]) 
     names = context.tx.slots(slots)
     plan = Plan(seq, [], [], {})
     for slot, made in _made_since(context, slots, seq).items():
-        newest, under = made[-1], len(made)
-        is_on_top = newest.author == author
-        while under and (made[under - 1].author == author) is is_on_top:
-            under -= 1
-        if not is_on_top:  # below what others built, to what stood before the author came
-            under = next(number for number, row in enumerate(made) if row.author == author)
-        state = _live(made[under - 1] if under else then.get(slot))
-        if not is_on_top:
-            plan.skipped.append(Restored(names[slot], newest, state))
-        elif not diff.is_unchanged(_live(newest), state):
-            plan.restored.append(Restored(names[slot], newest, state))
+        newest, before = made[-1], then.get(slot)
+        if newest.author == author:
+            under = next((row for row in reversed(made) if row.author != author), before)
+            if not diff.is_unchanged(_live(newest), _live(under)):
+                plan.restored.append(Restored(names[slot], newest, _live(under)))
+        else:
+            first = next(number for number, row in enumerate(made) if row.author == author)
+            under = made[first - 1] if first else before
+            plan.skipped.append(Restored(names[slot], newest, _live(under)))
     return plan._replace(restored=_sorted(plan.restored), skipped=_sorted(plan.skipped))
 
 

@@ -225,8 +225,6 @@ def observe_writing(context: WriteContext, found: object) -> None:
     """Add what was read inside a transaction to the read set, and record it there; if it fails, nothing was read."""
     read = list(_entries(found))
     foreign = observe(context, read)
-    if foreign:
-        timeline.cross_agent_reads(context, foreign)
 
     def forget(committed: bool) -> None:
         if not committed:
@@ -234,6 +232,8 @@ def observe_writing(context: WriteContext, found: object) -> None:
             context.run.forget(foreign, context.agent)
 
     context.at_end(forget)
+    if foreign:
+        timeline.cross_agent_reads(context, foreign)
 
 
 def record_foreign(access: Access, foreign: list[Entry], context: Context) -> None:

@@ -156,12 +156,12 @@ def _tells_of_hidden(context: Context, row: EventRow) -> bool:
     field = _ANNOUNCED.get(EVENT_TYPE[row.event_type])
     if field is None or row.details is None or context.reads_everything:
         return False
-    return _name_shown(context, json.loads(row.details).get(field)) == HIDDEN
+    return _is_hidden(context, json.loads(row.details).get(field))
 
 
-def _name_shown(context: Context, name: str) -> str:
+def _is_hidden(context: Context, name: str) -> bool:
     branch = context.tx.branch(context.namespace, name)
-    return name if name == MAIN or (branch is not None and context.may_read(branch)) else HIDDEN
+    return branch is None or not context.may_read(branch)
 
 
 def to_event(context: Context, row: EventRow) -> Event:
@@ -212,12 +212,13 @@ def _mask(context: Context, event_type: EventType, details: dict[str, Any]) -> N
     """Take out of an event's details what tells of branches that the principal may not read."""
     if event_type in _MERGES:
         for field in ("source", "base_branch"):
-            details[field] = _name_shown(context, str(details[field]))
-    elif event_type is EventType.ROLLBACK and _name_shown(context, details.get("tag_branch", MAIN)) == HIDDEN:
+            if details[field] != MAIN and _is_hidden(context, details[field]):
+                details[field] = HIDDEN
+    elif "tag_branch" in details and _is_hidden(context, details["tag_branch"]):
         del details["tag"], details["tag_branch"]
     elif "elsewhere" in details:
-        shown = {name: more for name, more in details["elsewhere"].items() if _name_shown(context, name) != HIDDEN}
-        details["elsewhere"] = shown
+        read = details["elsewhere"].items()
+        details["elsewhere"] = {name: more for name, more in read if not _is_hidden(context, name)}
 
 
 def _add(details: dict[str, Any], more: dict[str, Any]) -> None:

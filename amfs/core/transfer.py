@@ -56,7 +56,6 @@ def import_from(context: WriteContext, path: object) -> int:
     Raises:
         NamespaceNotEmptyError: Something was written here already.
         InvalidExportError: The file is no export, or not whole.
-        NotSupportedError: The database holds newer events than the first of the export.
     """
     context.require_admin("import a namespace")
     source = files.file_path("path", path)

@@ -236,14 +236,14 @@ def aware(what: str, value: object) -> datetime:
     raise InvalidInputError(f"{what} must be an aware datetime, not {shown(value)}")
 
 
-def seconds(ttl: object) -> int | None:
+def seconds(what: str, ttl: object) -> int | None:
     """Return a time to live in microseconds, None for None."""
     if ttl is None:
         return None
     if isinstance(ttl, timedelta):
         ttl = ttl.total_seconds()
     if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not 0 < ttl < _LARGEST / 1_000_000:
-        raise InvalidInputError(f"ttl must be a positive number of seconds or a timedelta, not {shown(ttl)}")
+        raise InvalidInputError(f"{what} must be a positive number of seconds or a timedelta, not {shown(ttl)}")
     return max(1, round(ttl * 1_000_000))
 
 
@@ -343,7 +343,7 @@ def put(
         memory_type if isinstance(memory_type, MemoryType) else choice("memory_type", memory_type, MemoryType),
         () if pattern_refs == () else tuple(name("pattern_refs", ref) for ref in several("pattern_refs", pattern_refs)),
         shared,
-        seconds(ttl),
+        seconds("ttl", ttl),
         None if expected_version is None else whole("expected_version", expected_version),
         optional_name("idempotency_key", idempotency_key),
     )

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from amfs.models import EventType
 from amfs.storage.base import EVENT_CODE
-from amfs.storage.queries import ROW_HASH
+from amfs.storage.queries import HASHED, ROW_HASH
+
+# What is private stays in the namespace it was written in: a fork inherits shared entries only.
+_INHERITS = "(NOT a.shared_only OR EXISTS (SELECT 1 FROM path o WHERE o.id = {slot} >> 24 AND o.owner = 0))"
 
 _MERGE = EVENT_CODE[EventType.BRANCH_MERGED]
 _OUTCOME = EVENT_CODE[EventType.OUTCOME]
@@ -50,10 +53,21 @@ _LOG = {
  ELSE v.actor IS NOT NULL OR v.version + v.live + v.author + v.confidence + v.memory_type + v.prior + v.good + v.bad
  + v.outcomes + v.born IS NULL OR v.live NOT IN (0, 1) END""",
     "time_never_goes_back": """SELECT 'event ' || n.seq FROM (
- SELECT seq, ts, lag(ts) OVER (ORDER BY seq) AS before FROM log) n WHERE n.ts < n.before""",
+ SELECT seq, ts, lag(ts) OVER (ORDER BY seq) AS before, lag(seq) OVER (ORDER BY seq) AS last FROM log) n
+ WHERE n.ts < n.before AND NOT EXISTS (SELECT 1 FROM imported i WHERE i.first > n.last AND i.first <= n.seq)""",
     # An imported log may lack what belonged to others, but never a part of one transaction.
     "transactions_are_whole": """SELECT 'event ' || n.seq FROM (SELECT seq, ts, lag(ts) OVER (ORDER BY seq) AS before,
- lag(seq) OVER (ORDER BY seq) AS last FROM log) n WHERE n.ts = n.before AND n.seq <> n.last + 1""",
+ lag(seq) OVER (ORDER BY seq) AS last FROM log) n WHERE n.ts = n.before AND n.seq <> n.last + 1
+ AND NOT EXISTS (SELECT 1 FROM imported i WHERE i.first > n.last AND i.first <= n.seq)""",
+    # An import of rows older than those before them begins right behind these, and what comes after it is newer again.
+    "import_is_of_one_namespace": """SELECT 'import at ' || i.first FROM imported i
+ WHERE NOT EXISTS (SELECT 1 FROM log v WHERE v.seq = i.first - 1) OR i.ts IS NOT (
+ SELECT max(v.ts) FROM log v WHERE v.seq < i.first)
+ OR NOT EXISTS (SELECT 1 FROM log v WHERE v.seq = i.last AND v.seq >= i.first)
+ OR EXISTS (SELECT 1 FROM log v LEFT JOIN branch b ON b.id = v.branch
+ WHERE v.seq BETWEEN i.first AND i.last AND b.namespace IS NOT i.namespace)
+ OR (SELECT v.ts <= i.ts AND NOT EXISTS (SELECT 1 FROM imported o WHERE o.first > i.last AND o.first <= v.seq)
+ FROM log v WHERE v.seq > i.last ORDER BY v.seq LIMIT 1)""",
     "cause_is_an_event": """SELECT 'version ' || v.seq FROM log v LEFT JOIN log c ON c.seq = v.cause
  WHERE v.cause IS NOT NULL
  AND (c.seq IS NULL OR c.cause IS NOT NULL OR c.branch <> v.branch OR c.type <> v.type OR c.seq >= v.seq)""",
@@ -91,12 +105,13 @@ _VERSIONS = {
     "value_is_json": "SELECT 'version ' || v.seq FROM log v WHERE v.value IS NOT NULL AND NOT json_valid(v.value)",
     "tombstone_is_empty": """SELECT 'version ' || v.seq FROM log v
  WHERE v.slot IS NOT NULL AND NOT v.live AND v.value IS NOT NULL""",
-    "versions_are_counted": """SELECT 'version ' || n.seq FROM (
+    "versions_are_counted": f"""SELECT 'version ' || n.seq FROM (
  SELECT seq, version, slot, branch, lag(version) OVER (PARTITION BY slot, branch ORDER BY seq) AS before
  FROM log WHERE slot IS NOT NULL) n WHERE CASE WHEN before IS NOT NULL THEN n.version <> before + 1 ELSE n.version <>
  1 + coalesce((SELECT w.version FROM lineage a CROSS JOIN log w INDEXED BY log_slot
  ON w.slot = n.slot AND w.branch = a.ancestor AND w.seq <= a.upto
- WHERE a.branch = n.branch AND a.depth > 0 ORDER BY a.depth, w.seq DESC LIMIT 1), 0) END""",
+ WHERE a.branch = n.branch AND a.depth > 0 AND {_INHERITS.format(slot="n.slot")}
+ ORDER BY a.depth, w.seq DESC LIMIT 1), 0) END""",
     "confidence_is_within_0_and_1": """SELECT 'version ' || v.seq FROM log v
  WHERE v.slot IS NOT NULL AND NOT (v.confidence BETWEEN 0 AND 1)""",
     # A fork hands private entries over; they are committed by whoever forked.
@@ -116,7 +131,7 @@ _VERSIONS = {
 }
 _BRANCHES = {
     "namespace_has_main": """SELECT 'namespace ' || n.name FROM namespace n WHERE NOT EXISTS (
- SELECT 1 FROM branch b WHERE b.namespace = n.id AND b.name = 'main')
+ SELECT 1 FROM branch b WHERE b.namespace = n.id AND b.name = 'main' AND b.created_at = n.created_at)
  UNION ALL SELECT 'agent ' || a.name FROM agent a
  WHERE a.home IS NOT NULL AND NOT EXISTS (SELECT 1 FROM namespace n WHERE n.id = a.home)
  UNION ALL SELECT 'run ' || r.id FROM run r WHERE NOT EXISTS (SELECT 1 FROM namespace n WHERE n.id = r.namespace)
@@ -142,9 +157,11 @@ _BRANCHES = {
     "lineage_is_closed": """SELECT 'branch ' || b.id FROM branch b WHERE
  (SELECT count(*) FROM lineage a WHERE a.branch = b.id) <> b.depth + 1
  OR NOT EXISTS (SELECT 1 FROM lineage a
- WHERE a.branch = b.id AND a.depth = 0 AND a.ancestor = b.id AND a.upto = 9223372036854775807)
- OR EXISTS (SELECT 1 FROM lineage a WHERE a.branch = b.parent AND NOT EXISTS (SELECT 1 FROM lineage c
- WHERE c.branch = b.id AND c.depth = a.depth + 1 AND c.ancestor = a.ancestor AND c.upto = min(a.upto, b.fork_seq)))
+ WHERE a.branch = b.id AND a.depth = 0 AND a.ancestor = b.id AND a.upto = 9223372036854775807
+ AND a.shared_only = 0)
+ OR EXISTS (SELECT 1 FROM branch p CROSS JOIN lineage a ON a.branch = p.id WHERE p.id = b.parent AND NOT EXISTS (
+ SELECT 1 FROM lineage c WHERE c.branch = b.id AND c.depth = a.depth + 1 AND c.ancestor = a.ancestor
+ AND c.upto = min(a.upto, b.fork_seq) AND c.shared_only = (a.shared_only OR p.namespace <> b.namespace)))
  UNION ALL SELECT 'branch ' || b.id FROM branch b LEFT JOIN branch p ON p.id = b.parent
  WHERE b.depth IS NOT coalesce(p.depth + 1, 0) OR (p.id IS NULL AND b.parent IS NOT NULL)
  UNION ALL SELECT 'lineage of ' || a.branch FROM lineage a
@@ -169,7 +186,7 @@ _BRANCHES = {
  WHERE (e.type, e.slot, e.branch) IS NOT ({_FORK}, NULL, c.branch) OR c.entries <> (SELECT count(*) FROM (
  SELECT h.slot AS slot, max(CASE WHEN h.seq <= min(a.upto, c.seq) THEN h.seq ELSE (SELECT max(w.seq) FROM log w
  WHERE w.slot = h.slot AND w.branch = a.ancestor AND w.seq <= min(a.upto, c.seq)) END) AS seq
- FROM path p CROSS JOIN lineage a ON a.branch = c.branch
+ FROM path p CROSS JOIN lineage a ON a.branch = c.branch AND (c.owner = 0 OR NOT a.shared_only)
  CROSS JOIN head h ON h.branch = a.ancestor AND h.slot BETWEEN p.id << 24 AND (p.id << 24) + 16777215
  WHERE p.owner = c.owner GROUP BY h.slot HAVING seq IS NOT NULL) q CROSS JOIN log v ON v.seq = q.seq
  WHERE v.live AND v.expires IS NULL AND v.memory_type <> 5)""",
@@ -274,6 +291,7 @@ _RUNS = {
  UNION ALL SELECT 'outcome ' || v.seq FROM log v
  WHERE v.type = {_OUTCOME} AND v.type <> 1 AND v.cause IS NULL AND v.slot IS NULL
  AND (SELECT count(*) FROM judged j WHERE j.outcome = v.seq) <> json_extract(v.details, '$.causal_entries')
+ + (SELECT coalesce(sum(json_extract(e.value, '$.causal_entries')), 0) FROM json_each(v.details, '$.elsewhere') e)
  + coalesce(json_extract(v.details, '$.private.causal_entries'), 0)""",
     "read_set_is_of_versions": f"""SELECT 'run ' || s.run || ', version ' || s.seq FROM read_set s
  LEFT JOIN run r ON r.id = s.run LEFT JOIN log v ON v.seq = s.seq
@@ -293,5 +311,11 @@ _RUNS = {
  WHEN 'failed' THEN x.error IS NULL WHEN 'merged' THEN 0 WHEN 'discarded' THEN 0 ELSE 1 END""",
 }
 
-PROBLEMS = {**_LOG, **_VERSIONS, **_BRANCHES, **_REVIEW, **_ACCESS, **_RUNS}
-"""Invariants: each statement returns a line for every violation. The first needs ``HASH_FUNCTION``."""
+_BESIDE = {
+    f"{table}_matches_its_hash": f"""SELECT '{table} ' || {columns.partition(", ")[0]} FROM {table}
+ WHERE hash IS NULL OR hash IS NOT amfs_row_hash({columns})"""
+    for table, columns in HASHED.items()
+}
+
+PROBLEMS = {**_LOG, **_BESIDE, **_VERSIONS, **_BRANCHES, **_REVIEW, **_ACCESS, **_RUNS}
+"""Invariants: each statement returns a line for every violation. Hashes need ``HASH_FUNCTION``."""

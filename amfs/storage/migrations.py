@@ -167,6 +167,11 @@ _FIRST = (
 _SECOND = (
     "ALTER TABLE log ADD COLUMN hash INTEGER",  # of all other columns: what is edited by hand no longer fits it
     q.HASH_ALL,
+    *(
+        statement
+        for table in ("namespace", "agent", "run", "path", "slot", "idempotency", "judged", "experiment")
+        for statement in (f"ALTER TABLE {table} ADD COLUMN hash INTEGER", q.fill_hashes(table))
+    ),
     # 1: the ancestor is in another namespace, before a fork; only its shared entries are inherited.
     "ALTER TABLE lineage ADD COLUMN shared_only INTEGER NOT NULL DEFAULT 0",
     """CREATE TABLE tag(
@@ -187,6 +192,13 @@ _SECOND = (
     agent       INTEGER NOT NULL,            -- whose private entries were rolled back besides the shared ones
     PRIMARY KEY(branch, seq)
 ) WITHOUT ROWID""",
+    # Seqs of imported rows that are older than others before them; ``ts`` is the newest instant before the import.
+    """CREATE TABLE imported(
+    first       INTEGER PRIMARY KEY,
+    last        INTEGER NOT NULL,
+    namespace   INTEGER NOT NULL,
+    ts          INTEGER NOT NULL
+)""",
     """CREATE TABLE pull_request(
     id          INTEGER PRIMARY KEY,
     namespace   INTEGER NOT NULL,
@@ -199,7 +211,8 @@ _SECOND = (
     status      TEXT NOT NULL,
     ended_by    INTEGER,
     ended_at    INTEGER,
-    merge_event INTEGER
+    merge_event INTEGER,
+    hash        INTEGER
 )""",
     "CREATE INDEX pull_request_namespace ON pull_request(namespace)",
     """CREATE TABLE review(
@@ -220,7 +233,8 @@ _SECOND = (
     paths       TEXT,
     close       INTEGER NOT NULL,
     pull_request INTEGER,
-    is_open     INTEGER NOT NULL
+    is_open     INTEGER NOT NULL,
+    hash        INTEGER
 )""",
     "CREATE INDEX pending_merge_namespace ON pending_merge(namespace)",
     """CREATE TABLE conflict(
@@ -233,7 +247,8 @@ _SECOND = (
     status      TEXT NOT NULL,
     take        TEXT,
     value       TEXT,
-    agent       INTEGER
+    agent       INTEGER,
+    hash        INTEGER
 )""",
     "CREATE INDEX conflict_merge ON conflict(merge)",
     """CREATE TABLE access(
@@ -243,6 +258,7 @@ _SECOND = (
     permission  TEXT NOT NULL,
     agent       INTEGER NOT NULL,
     created_at  INTEGER NOT NULL,
+    hash        INTEGER,
     PRIMARY KEY(branch, grantee_type, grantee)
 ) WITHOUT ROWID""",
     "CREATE INDEX access_grantee ON access(grantee_type, grantee)",
@@ -265,7 +281,8 @@ _SECOND = (
     agent       INTEGER NOT NULL,
     created_at  INTEGER NOT NULL,
     expires_at  INTEGER,
-    revoked_at  INTEGER
+    revoked_at  INTEGER,
+    hash        INTEGER
 ) WITHOUT ROWID""",
 )
 

@@ -41,15 +41,44 @@ def _inherits(slot: str) -> str:
 
 _EVENT_NAMES = """LEFT JOIN slot s ON s.id = v.slot LEFT JOIN path p ON p.id = s.path"""
 
+HASHED = {
+    "namespace": "name",
+    "agent": "name, home",
+    "run": "namespace, name, session, thread, metadata",
+    "path": "owner, path",
+    "slot": "id, path, key",
+    "idempotency": "namespace, agent, token, seq, request",
+    "judged": "outcome, seq, made, skipped",
+    "experiment": "branch, name, source, params, metrics, status, error, agent, started, ended",
+    "pull_request": "namespace, title, description, source, target, agent, created_at",
+    "pending_merge": "namespace, source, target, paths, close, pull_request",
+    "conflict": "merge, slot, base, source, target, status, take, value, agent",
+    "access": "branch, grantee_type, grantee, permission, agent, created_at",
+    "api_key": "id, namespace, name, digest, agents, role, agent, created_at, expires_at",
+}
+"""The columns beside the log that a row's hash is made of: what no event tells, and no statement updates alone."""
+
+
+def _add(table: str, *more: str, verb: str = "INSERT") -> str:
+    """Return a statement that adds a row: the hashed columns, others, and the hash."""
+    columns = [*HASHED[table].split(", "), *more, "hash"]
+    return f"{verb} INTO {table}({', '.join(columns)}) VALUES({', '.join('?' * len(columns))})"
+
+
+def fill_hashes(table: str) -> str:
+    """Return a statement that gives the rows of a table the hash they lack."""
+    return f"UPDATE {table} SET hash = amfs_row_hash({HASHED[table]}) WHERE hash IS NULL"
+
+
 # --- names -----------------------------------------------------------------------------------------------------------
 
 NAMESPACE = "SELECT id FROM namespace WHERE name = ?"
 NAMESPACE_NAME = "SELECT name FROM namespace WHERE id = ?"
-ADD_NAMESPACE = "INSERT INTO namespace(name, created_at) VALUES(?, ?)"
+ADD_NAMESPACE = _add("namespace", "created_at")
 AGENT = "SELECT id FROM agent WHERE name = ?"
 AGENT_NAME = "SELECT name FROM agent WHERE id = ?"
 AGENT_HOME = "SELECT n.name FROM agent a JOIN namespace n ON n.id = a.home WHERE a.name = ?"
-ADD_AGENT = "INSERT INTO agent(name, home) VALUES(?, ?)"
+ADD_AGENT = _add("agent")
 _BRANCH = "id, namespace, name, parent, fork_seq, depth, created_by, created_at, description"
 BRANCH = f"SELECT {_BRANCH} FROM branch WHERE namespace = ? AND name = ?"
 BRANCH_BY_ID = f"SELECT {_BRANCH} FROM branch WHERE id = ?"
@@ -67,15 +96,15 @@ LINEAGE = "SELECT ancestor, upto FROM lineage WHERE branch = ? ORDER BY depth"
 RUN = "SELECT id, session, name FROM run WHERE id = ?"
 RUN_ID = "SELECT id FROM run WHERE namespace = ? AND name = ? AND session = ?"
 RUNS = "SELECT id FROM run WHERE namespace = ? AND name = ? ORDER BY id"
-ADD_RUN = "INSERT INTO run(namespace, name, session, thread, metadata) VALUES(?, ?, ?, ?, ?)"
+ADD_RUN = _add("run")
 PATH_ID = "SELECT id FROM path WHERE owner = ? AND path = ?"
 PATH = "SELECT path, next FROM path WHERE id = ?"
-ADD_PATH = "INSERT INTO path(owner, path, next) VALUES(?, ?, 0)"
+ADD_PATH = _add("path", "next")
 TAKE_SLOT = "UPDATE path SET next = next + 1 WHERE id = ?"
 SLOT = "SELECT id FROM slot WHERE path = ? AND key = ?"
 SLOTS = """SELECT s.id, p.owner, p.path, s.key FROM json_each(?1) j
  CROSS JOIN slot s ON s.id = j.value CROSS JOIN path p ON p.id = s.path"""
-ADD_SLOT = "INSERT INTO slot(id, path, key) VALUES(?, ?, ?)"
+ADD_SLOT = _add("slot")
 OWNS_PRIVATE = "SELECT EXISTS(SELECT 1 FROM path WHERE owner = ?)"
 FIND_JOINED = """SELECT s.id FROM json_each(?1) j
  CROSS JOIN path p ON p.owner IN (0, ?2) AND p.path = json_extract(j.value, '$[0]')
@@ -83,7 +112,8 @@ FIND_JOINED = """SELECT s.id FROM json_each(?1) j
 
 # --- versions --------------------------------------------------------------------------------------------------------
 
-POSITION = """SELECT b.closed_at IS NULL, l.seq, l.ts FROM branch b
+_NEWEST_TS = "max(l.ts, coalesce((SELECT i.ts FROM imported i WHERE i.first = (SELECT max(first) FROM imported)), 0))"
+POSITION = f"""SELECT b.closed_at IS NULL, l.seq, {_NEWEST_TS} FROM branch b
  LEFT JOIN log l ON l.seq = (SELECT max(seq) FROM log) WHERE b.id = ?"""
 HEAD = f"SELECT {_HEAD} FROM head h WHERE h.branch = ? AND h.slot = ?"
 CURRENT = f"""SELECT {_HEAD}, EXISTS(SELECT 1 FROM path WHERE owner = ?)
@@ -207,6 +237,9 @@ CONTEXTS = f"""SELECT {_EVENT} FROM log v INDEXED BY log_rare {_EVENT_NAMES}
  WHERE v.type = 23 AND v.type <> 1 AND v.cause IS NULL AND v.seq < ?2
  AND v.run = ?1 AND v.seq > coalesce((SELECT max(w.seq) FROM log w INDEXED BY log_rare
  WHERE w.type = 3 AND w.type <> 1 AND w.cause IS NULL AND w.run = ?1 AND w.seq < ?2), 0) ORDER BY v.seq"""
+LAST_TS = f"SELECT {_NEWEST_TS} FROM log l WHERE l.seq = (SELECT max(seq) FROM log)"
+END_OF_EVENT = """SELECT max(v.seq) FROM log v INDEXED BY log_cause
+ WHERE v.cause = coalesce((SELECT w.cause FROM log w WHERE w.seq = ?1), ?1)"""
 LAST = "SELECT seq, ts FROM log ORDER BY seq DESC LIMIT 1"
 LAST_OF_BRANCH = "SELECT max(seq) FROM log INDEXED BY log_branch WHERE branch = ?"
 LAST_SHARED_VERSION = """SELECT v.seq FROM log v INDEXED BY log_branch
@@ -222,7 +255,7 @@ ADD_MERGE_EDGE = "INSERT INTO merge_edge(target, seq, source, source_seq, agent)
 # --- beside the log --------------------------------------------------------------------------------------------------
 
 IDEMPOTENT = "SELECT seq, request FROM idempotency WHERE namespace = ? AND agent = ? AND token = ?"
-ADD_IDEMPOTENT = "INSERT INTO idempotency(namespace, agent, token, seq, request) VALUES(?, ?, ?, ?, ?)"
+ADD_IDEMPOTENT = _add("idempotency")
 OUTCOME = "SELECT seq FROM outcome WHERE namespace = ? AND ref = ? AND type = ?"
 OUTCOMES = "SELECT seq FROM outcome WHERE namespace = ? AND ref = ? ORDER BY seq"
 ADD_OUTCOME = "INSERT INTO outcome(namespace, ref, type, seq) VALUES(?, ?, ?, ?)"
@@ -233,13 +266,12 @@ ADD_READ = """INSERT INTO read_set(run, outcome, seq, count) VALUES(?, 0, ?, ?)
 JUDGE_READS = """UPDATE read_set SET outcome = ?3
  WHERE run IN (SELECT value FROM json_each(?1)) AND outcome = 0 AND seq IN (SELECT value FROM json_each(?2))"""
 JUDGED = "SELECT seq, made, skipped FROM judged WHERE outcome = ? ORDER BY seq"
-ADD_JUDGED = "INSERT INTO judged(outcome, seq, made, skipped) VALUES(?, ?, ?, ?)"
+ADD_JUDGED = _add("judged")
 _EXPERIMENT = "e.branch, e.name, e.source, e.params, e.metrics, e.status, e.error, e.agent, e.started, e.ended"
 EXPERIMENTS = f"""SELECT {_EXPERIMENT} FROM experiment e JOIN branch b ON b.id = e.branch
  WHERE b.namespace = ? ORDER BY e.branch"""
 EXPERIMENT = f"SELECT {_EXPERIMENT} FROM experiment e WHERE e.branch = ?"
-SAVE_EXPERIMENT = """INSERT OR REPLACE INTO experiment(branch, name, source, params, metrics, status, error,
- agent, started, ended) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+SAVE_EXPERIMENT = _add("experiment", verb="INSERT OR REPLACE")
 ROLLBACKS = """SELECT r.branch, r.seq, r.to_seq, r.agent FROM json_each(?1) j
  CROSS JOIN rollback r ON r.branch = j.value ORDER BY r.branch, r.seq"""
 ADD_ROLLBACK = "INSERT INTO rollback(branch, seq, to_seq, agent) VALUES(?, ?, ?, ?)"
@@ -254,7 +286,7 @@ _PULL_REQUEST = """namespace, title, description, source, target, agent, created
  merge_event"""
 PULL_REQUEST = f"SELECT id, {_PULL_REQUEST} FROM pull_request WHERE namespace = ? AND id = ?"
 PULL_REQUESTS = f"SELECT id, {_PULL_REQUEST} FROM pull_request WHERE namespace = ? ORDER BY id"
-ADD_PULL_REQUEST = f"INSERT INTO pull_request({_PULL_REQUEST}) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+ADD_PULL_REQUEST = _add("pull_request", "status", "ended_by", "ended_at", "merge_event")
 END_PULL_REQUEST = "UPDATE pull_request SET status = ?, ended_by = ?, ended_at = ?, merge_event = ? WHERE id = ?"
 _REVIEW = "seq, pull_request, agent, verdict, comment, source_seq, created_at"
 REVIEWS = f"""SELECT {_of(_REVIEW)} FROM json_each(?1) j CROSS JOIN review v ON v.pull_request = j.value
@@ -262,32 +294,34 @@ REVIEWS = f"""SELECT {_of(_REVIEW)} FROM json_each(?1) j CROSS JOIN review v ON 
 ADD_REVIEW = f"INSERT INTO review({_REVIEW}) VALUES(?, ?, ?, ?, ?, ?, ?)"
 _PENDING_MERGE = "namespace, source, target, paths, close, pull_request, is_open"
 PENDING_MERGES = f"SELECT id, {_PENDING_MERGE} FROM pending_merge WHERE namespace = ? ORDER BY id"
-ADD_PENDING_MERGE = f"INSERT INTO pending_merge({_PENDING_MERGE}) VALUES(?, ?, ?, ?, ?, ?, ?)"
+ADD_PENDING_MERGE = _add("pending_merge", "is_open")
 END_PENDING_MERGE = "UPDATE pending_merge SET is_open = 0 WHERE id = ?"
 _CONFLICT = "merge, slot, base, source, target, status, take, value, agent"
 CONFLICT = f"""SELECT v.id, {_of(_CONFLICT)}, m.id, {_of(_PENDING_MERGE).replace("v.", "m.")}
  FROM conflict v JOIN pending_merge m ON m.id = v.merge WHERE m.namespace = ? AND v.id = ?"""
 CONFLICTS = f"""SELECT v.id, {_of(_CONFLICT)} FROM json_each(?1) j CROSS JOIN conflict v ON v.merge = j.value
  ORDER BY v.id"""
-ADD_CONFLICT = f"INSERT INTO conflict({_CONFLICT}) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"
-SAVE_CONFLICT = "UPDATE conflict SET status = ?, take = ?, value = ?, agent = ? WHERE id = ?"
+ADD_CONFLICT = _add("conflict")
+SAVE_CONFLICT = "UPDATE conflict SET status = ?, take = ?, value = ?, agent = ?, hash = ? WHERE id = ?"
 _GRANT = "branch, grantee_type, grantee, permission, agent, created_at"
 GRANTS = f"SELECT {_GRANT} FROM access WHERE branch = ? ORDER BY grantee_type, grantee"
 GRANTS_OF = """SELECT a.branch, a.permission FROM json_each(?2) j CROSS JOIN access a INDEXED BY access_grantee
  ON a.grantee_type = json_extract(j.value, '$[0]') AND a.grantee = json_extract(j.value, '$[1]')
  CROSS JOIN branch b ON b.id = a.branch AND b.namespace = ?1"""
-SAVE_GRANT = f"INSERT OR REPLACE INTO access({_GRANT}) VALUES(?, ?, ?, ?, ?, ?)"
+SAVE_GRANT = _add("access", verb="INSERT OR REPLACE")
 DELETE_GRANT = "DELETE FROM access WHERE branch = ? AND grantee_type = ? AND grantee = ?"
 _API_KEY = "id, namespace, name, digest, agents, role, agent, created_at, expires_at, revoked_at"
 API_KEY = f"SELECT {_API_KEY} FROM api_key WHERE id = ?"
 API_KEYS = f"SELECT {_API_KEY} FROM api_key WHERE namespace = ? ORDER BY created_at, id"
-ADD_API_KEY = f"INSERT INTO api_key({_API_KEY}) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+ADD_API_KEY = _add("api_key", "revoked_at")
 REVOKE_API_KEY = "UPDATE api_key SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
 
 # --- the whole -------------------------------------------------------------------------------------------------------
 
 COUNT_LASTING = f"""SELECT count(*) FROM ({_VIEW.format(ranges=_RANGES_ALL.replace("IN (0, ?2)", "= ?2"))}) q
  CROSS JOIN log h ON h.seq = q.seq WHERE h.expires IS NULL AND {_LIVE}"""
+COUNT_LASTING_ROOT = """SELECT count(*) FROM head h CROSS JOIN path p ON p.id = h.slot >> 24 AND p.owner = ?2
+ WHERE h.branch = ?1 AND h.live AND h.expires IS NULL AND h.memory_type <> 5"""
 COUNT_EXPIRING = f"""SELECT count(*) FROM (
  SELECT DISTINCT v.slot AS slot FROM lineage a CROSS JOIN log v INDEXED BY log_expires
  ON v.branch = a.ancestor AND v.expires IS NOT NULL AND v.seq <= a.upto

@@ -22,6 +22,7 @@ from amfs.storage.base import (
     RollbackRow,
     TagRow,
 )
+from amfs.storage.hashing import row_hash
 
 
 class Records:
@@ -61,7 +62,7 @@ class Records:
         return [PendingMergeRow._make(row) for row in self._execute(q.PENDING_MERGES, (namespace,))]
 
     def add_pending_merge(self, row: PendingMergeRow) -> int:
-        return row_id(self._execute(q.ADD_PENDING_MERGE, row[1:]))
+        return row_id(self._execute(q.ADD_PENDING_MERGE, (*row[1:], row_hash(row[1:-1]))))
 
     def end_pending_merge(self, number: int) -> None:
         self._execute(q.END_PENDING_MERGE, (number,))
@@ -74,10 +75,10 @@ class Records:
         return [ConflictRow._make(row) for row in self._numbered(q.CONFLICTS, (json.dumps(list(merges)),))]
 
     def add_conflict(self, row: ConflictRow) -> int:
-        return row_id(self._execute(q.ADD_CONFLICT, row[1:]))
+        return row_id(self._execute(q.ADD_CONFLICT, hashed(row[1:])))
 
     def save_conflict(self, row: ConflictRow) -> None:
-        self._execute(q.SAVE_CONFLICT, (row.status, row.take, row.value, row.agent, row.id))
+        self._execute(q.SAVE_CONFLICT, (row.status, row.take, row.value, row.agent, row_hash(row[1:]), row.id))
 
     # --- tags and pull requests ------------------------------------------------------------------------------------
 
@@ -102,7 +103,7 @@ class Records:
         return [PullRequestRow._make(row) for row in self._execute(q.PULL_REQUESTS, (namespace,))]
 
     def add_pull_request(self, row: PullRequestRow) -> int:
-        return row_id(self._execute(q.ADD_PULL_REQUEST, row[1:]))
+        return row_id(self._execute(q.ADD_PULL_REQUEST, (*row[1:], row_hash(row[1:8]))))
 
     def end_pull_request(self, row: PullRequestRow) -> None:
         self._execute(q.END_PULL_REQUEST, (row.status, row.ended_by, row.ended_at, row.merge_event, row.id))
@@ -123,7 +124,7 @@ class Records:
         return self._numbered(q.GRANTS_OF, (namespace, json.dumps(list(grantees)))).fetchall()
 
     def save_grant(self, row: GrantRow) -> None:
-        self._execute(q.SAVE_GRANT, row)
+        self._execute(q.SAVE_GRANT, hashed(row))
 
     def delete_grant(self, branch: int, grantee_type: str, grantee: str) -> bool:
         return self._execute(q.DELETE_GRANT, (branch, grantee_type, grantee)).rowcount > 0
@@ -136,7 +137,7 @@ class Records:
         return [ApiKeyRow._make(row) for row in self._execute(q.API_KEYS, (namespace,))]
 
     def add_api_key(self, row: ApiKeyRow) -> None:
-        self._execute(q.ADD_API_KEY, row)
+        self._execute(q.ADD_API_KEY, (*row, row_hash(row[:-1])))
 
     def revoke_api_key(self, key: str, now: int) -> None:
         self._execute(q.REVOKE_API_KEY, (now, key))
@@ -147,7 +148,7 @@ class Records:
         return self._execute(q.IDEMPOTENT, (namespace, agent, token)).fetchone()
 
     def add_idempotent(self, namespace: int, agent: int, token: str, seq: int, request: str) -> None:
-        self._execute(q.ADD_IDEMPOTENT, (namespace, agent, token, seq, request))
+        self._execute(q.ADD_IDEMPOTENT, hashed((namespace, agent, token, seq, request)))
 
     def outcome(self, namespace: int, ref: str, outcome_type: str) -> int | None:
         row = self._execute(q.OUTCOME, (namespace, ref, outcome_type)).fetchone()
@@ -172,7 +173,7 @@ class Records:
         return self._execute(q.JUDGED, (outcome,)).fetchall()
 
     def add_judged(self, outcome: int, judged: Sequence[tuple[int, int | None, str | None]]) -> None:
-        self._connection.executemany(q.ADD_JUDGED, ((outcome, *one) for one in judged))
+        self._connection.executemany(q.ADD_JUDGED, (hashed((outcome, *one)) for one in judged))
 
     def experiments(self, namespace: int) -> list[ExperimentRow]:
         return [ExperimentRow._make(row) for row in self._execute(q.EXPERIMENTS, (namespace,))]
@@ -182,7 +183,7 @@ class Records:
         return None if row is None else ExperimentRow._make(row)
 
     def save_experiment(self, row: ExperimentRow) -> None:
-        self._execute(q.SAVE_EXPERIMENT, row)
+        self._execute(q.SAVE_EXPERIMENT, hashed(row))
 
 
 def plain(statement: str, parameters: Sequence[Any]) -> tuple[str, Sequence[Any]]:
@@ -198,6 +199,11 @@ def plain(statement: str, parameters: Sequence[Any]) -> tuple[str, Sequence[Any]
 def _plain(statement: str) -> tuple[str, list[int]]:
     order = [int(number) - 1 for number in re.findall(r"\?(\d+)", statement)]
     return re.sub(r"\?\d+", "?", statement), order
+
+
+def hashed(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a row with its hash behind it."""
+    return (*row, row_hash(row))
 
 
 def row_id(cursor: sqlite3.Cursor) -> int:

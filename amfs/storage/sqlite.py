@@ -61,12 +61,16 @@ _ERRORS: dict[int, tuple[type[DatabaseError], str]] = {
 }
 
 
-def translate(error: sqlite3.Error | json.JSONDecodeError, database: str) -> DatabaseError:
-    """Return SQLite's error as ours, by its code and never by its text; JSON that cannot be read back is damage too."""
+Failure = sqlite3.Error | json.JSONDecodeError | UnicodeDecodeError
+"""What comes out of a database that cannot be used; also text of SQLite's, or in it, that is no UTF-8 or no JSON."""
+
+
+def translate(error: Failure, database: str) -> DatabaseError:
+    """Return SQLite's error as ours, by its code and never by its text; what cannot be read back is damage too."""
     code = getattr(error, "sqlite_errorcode", None)
     kind, what = _ERRORS.get((code or 0) & 0xFF, (DatabaseError, f"failed: {error}"))
     # Python's own errors, of text that is no UTF-8 or no JSON, have no code.
-    if code is None and isinstance(error, sqlite3.OperationalError | json.JSONDecodeError):
+    if code is None and isinstance(error, sqlite3.OperationalError | json.JSONDecodeError | UnicodeDecodeError):
         kind, what = _ERRORS[sqlite3.SQLITE_CORRUPT]
     return kind(f"database {database!r} {what}")
 
@@ -275,7 +279,7 @@ class SQLiteStorage:
                     raise
             finally:
                 self._lock.release()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise translate(error, self.database) from error
         except OSError as error:
             raise CannotOpenDatabaseError(f"database {self.database!r} cannot be opened: {error}") from error
@@ -333,7 +337,7 @@ class SQLiteReading:
     def __enter__(self) -> Tables:
         try:
             self._tables = self._storage.take()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise translate(error, self._storage.database) from error
         return self._tables
 
@@ -341,7 +345,7 @@ class SQLiteReading:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._storage.give_back(self._tables)
-        if isinstance(error, sqlite3.Error | json.JSONDecodeError):
+        if isinstance(error, Failure):
             raise translate(error, self._storage.database) from error
 
 
@@ -352,15 +356,21 @@ class SQLiteSnapshot(SQLiteReading):
 
     def __enter__(self) -> Tables:
         tables = super().__enter__()
-        tables.connection.execute("BEGIN")
+        try:
+            tables.connection.execute("BEGIN")
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         return tables
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._tables.connection.in_transaction:
-            self._tables.connection.execute("ROLLBACK")
-        super().__exit__(kind, error, trace)
+        try:
+            if self._tables.connection.in_transaction:
+                self._tables.connection.execute("ROLLBACK")
+        finally:
+            super().__exit__(kind, error, trace)
 
 
 class SQLiteWriting:
@@ -402,7 +412,7 @@ class SQLiteWriting:
             error = failed
         finally:
             self._end()
-        if isinstance(error, sqlite3.Error | json.JSONDecodeError):
+        if isinstance(error, Failure):
             raise translate(error, self._storage.database) from error
 
     def __del__(self) -> None:

@@ -31,7 +31,7 @@ from amfs.storage.base import (
 )
 from amfs.storage.hashing import HASH_FUNCTION, row_hash
 from amfs.storage.invariants import PROBLEMS
-from amfs.storage.records import Records, plain, row_id
+from amfs.storage.records import Records, hashed, plain, row_id
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -189,10 +189,10 @@ class Tables:
         return bool(self._execute(q.OWNS_PRIVATE, (agent,)).fetchone()[0])
 
     def add_namespace(self, name: str, now: int) -> int:
-        return row_id(self._execute(q.ADD_NAMESPACE, (name, now)))
+        return row_id(self._execute(q.ADD_NAMESPACE, (name, now, row_hash((name,)))))
 
     def add_agent(self, name: str, home: int | None) -> int:
-        return row_id(self._execute(q.ADD_AGENT, (name, home)))
+        return row_id(self._execute(q.ADD_AGENT, hashed((name, home))))
 
     def add_branch(self, row: BranchRow) -> int:
         made = row_id(self._execute(q.ADD_BRANCH, row[1:5] + row[5:]))
@@ -214,7 +214,7 @@ class Tables:
         identity = (namespace, name, session)
         found = self._id(self._names.run_ids, identity, q.RUN_ID, identity)
         if found is None:
-            found = row_id(self._execute(q.ADD_RUN, (*identity, thread, metadata)))
+            found = row_id(self._execute(q.ADD_RUN, hashed((*identity, thread, metadata))))
             self._learn(self._names.run_ids, identity, found)
         return found
 
@@ -223,9 +223,13 @@ class Tables:
         if found is not None:
             return found
         row = self._execute(q.PATH_ID, (owner, path)).fetchone()
-        made = self.append_slot(row_id(self._execute(q.ADD_PATH, (owner, path))) if row is None else row[0], key)
+        made = self.append_slot(self.append_path(owner, path) if row is None else row[0], key)
         self._learn(self._names.slots, (owner, path, key), made)
         return made
+
+    def append_path(self, owner: int, path: str) -> int:
+        """Make a path that does not exist yet."""
+        return row_id(self._execute(q.ADD_PATH, (owner, path, 0, row_hash((owner, path)))))
 
     def append_slot(self, path: int, key: str) -> int:
         """Make a slot that does not exist yet, under a path given by its id."""
@@ -234,7 +238,7 @@ class Tables:
             raise InvalidInputError(f"path {name!r} holds {number} keys, the most one path can; use more paths")
         made = (path << 24) + number
         self._execute(q.TAKE_SLOT, (path,))
-        self._execute(q.ADD_SLOT, (made, path, key))
+        self._execute(q.ADD_SLOT, hashed((made, path, key)))
         return made
 
     # --- versions --------------------------------------------------------------------------------------------------
@@ -376,25 +380,39 @@ class Tables:
         """Return what a run noted before an outcome and after the one before that."""
         return [EventRow._make(row) for row in self._numbered(q.CONTEXTS, (run, outcome))]
 
-    def seq_at(self, ts: int) -> int:
-        """Return the newest seq not after an instant; instants never go back along the log, so halving finds it."""
-        low, high = 0, self.last_seq()
+    def seq_at(self, ts: int, branch: int) -> int:
+        """Return the newest seq not after an instant, along a branch.
+
+        Instants never go back along the log, so halving finds it. Only imported rows may be older than those before
+        them: to their namespace nothing was before, and to all others they are not there.
+        """
+        own = {self.branch_by_id(part.branch).namespace for part in self.lineage(branch)}
+        low, high, foreign = 0, self.last_seq(), list[transfer.ImportedPart]()
+        for part in transfer.imported(self.connection):
+            if part.namespace in own:
+                low = part.lower
+            else:
+                foreign.insert(0, part)
         while low < high:
             middle = (low + high + 1) // 2
-            row = self._execute(q.AT_OR_BEFORE, (middle,)).fetchone()
+            row = self._execute(q.AT_OR_BEFORE, (_outside(foreign, middle),)).fetchone()
             if row is None or row[1] <= ts:
                 low = middle
             else:
                 high = row[0] - 1
         return low
 
+    def end_of_event(self, seq: int) -> int:
+        """Return the last seq of the event that a seq belongs to: of the last version under it, if there are any."""
+        return self._numbered(q.END_OF_EVENT, (seq,)).fetchone()[0] or seq
+
     def last_seq(self) -> int:
         row = self._execute(q.LAST).fetchone()
         return 0 if row is None else row[0]
 
     def last_ts(self) -> int:
-        row = self._execute(q.LAST).fetchone()
-        return 0 if row is None else row[1]
+        row = self._execute(q.LAST_TS).fetchone()
+        return 0 if row is None else row[0]
 
     def last_seq_of(self, branch: int) -> int:
         return self._execute(q.LAST_OF_BRANCH, (branch,)).fetchone()[0] or 0
@@ -411,8 +429,8 @@ class Tables:
 
     def count_lasting(self, branch: BranchRow, owner: int) -> int:
         """Return how many entries without a deadline an owner has in a branch; this walks all of them."""
-        parameters = (branch.id, owner, None, None, None, -1, -1, NOW)
-        return int(self._numbered(q.COUNT_LASTING, parameters).fetchone()[0])
+        statement = q.COUNT_LASTING_ROOT if branch.parent is None else q.COUNT_LASTING
+        return int(self._numbered(statement, (branch.id, owner, None, None, None, -1, -1, NOW)).fetchone()[0])
 
     def count_expiring(self, branch: BranchRow, viewer: int, now: int) -> int:
         """Return how many entries with a deadline are there now."""
@@ -459,6 +477,14 @@ class Tables:
                 found.append((check, f"cannot be checked: {error}"))
         versions = int(self._execute(q.ALL_VERSIONS_COUNT).fetchone()[0])
         return ["file_is_intact", *PROBLEMS], versions, found
+
+
+def _outside(parts: Sequence[transfer.ImportedPart], seq: int) -> int:
+    """Return the newest seq up to this one that is in none of several parts of the log, which come newest first."""
+    for part in parts:
+        if part.lower < seq <= part.upper:
+            seq = part.lower
+    return seq
 
 
 def _remember(known: dict[K, V], name: K, value: V) -> None:

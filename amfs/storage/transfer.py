@@ -12,11 +12,11 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from amfs.errors import InvalidExportError, NotSupportedError
+from amfs.errors import InvalidExportError
 from amfs.storage import queries as q
 from amfs.storage.base import EVENT_TYPE, MEMORY_TYPE, SHARED, BranchRow, ExportRow
-from amfs.storage.hashing import row_hash
-from amfs.storage.records import plain, row_id
+from amfs.storage.hashing import HASH_FUNCTION, row_hash
+from amfs.storage.records import plain
 
 if TYPE_CHECKING:
     from amfs.storage.tables import Tables
@@ -191,9 +191,6 @@ _HASHED_VERSION = (
     "refs",
 )  # fmt: skip
 
-_NOT_EXPORTED = {"grant_was_announced", "api_key_was_announced"}
-"""Invariants that ask for what an export leaves out: events tell of keys and grants that gave access elsewhere."""
-
 _FILL_HEAD = """INSERT INTO head(branch, slot, seq, ts, version, live, value, value_seq, agent, author, run, confidence,
  memory_type, prior, good, bad, outcomes, born, expires, refs)
  SELECT v.branch, v.slot, v.seq, v.ts, v.version, v.live,
@@ -203,6 +200,23 @@ _FILL_HEAD = """INSERT INTO head(branch, slot, seq, ts, version, live, value, va
  WHERE w.slot IS NOT NULL GROUP BY w.branch, w.slot) n
  CROSS JOIN log v ON v.seq = n.seq CROSS JOIN log o ON o.seq = coalesce(v.value_seq, v.seq)
  ORDER BY v.branch, v.slot"""
+
+
+_IMPORTED = "SELECT namespace, first - 1, last FROM imported ORDER BY first"
+_ADD_IMPORTED = "INSERT INTO imported(first, last, namespace, ts) VALUES(?, ?, ?, ?)"
+
+
+class ImportedPart(NamedTuple):
+    """The part of the log, ``lower < seq <= upper``, that an import of older rows filled."""
+
+    namespace: int
+    lower: int
+    upper: int
+
+
+def imported(connection: sqlite3.Connection) -> list[ImportedPart]:
+    """Return the parts of the log whose rows are older than some before them, oldest import first."""
+    return [ImportedPart._make(row) for row in connection.execute(_IMPORTED)]
 
 
 def counts(connection: sqlite3.Connection, namespace: int) -> dict[str, int]:
@@ -235,7 +249,7 @@ class Import:
             self._moved[kind] = self._connection.execute(_HIGHEST[kind]).fetchone()[0] or 0
         self._new: dict[str, dict[int, int]] = {kind: {} for kind in ("agent", "run", "branch", "path", "slot")}
         self._known_paths: set[int] = set()
-        self._started = False
+        self._started = self._is_older = False
 
     def add(self, kind: str, row: Mapping[str, object]) -> None:
         """Add a row as ``rows`` yielded it.
@@ -261,11 +275,18 @@ class Import:
         Raises:
             InvalidExportError: The rows contradict each other.
         """
+        if self._is_older:
+            before = self._moved["seq"]
+            imported = (before + 1, self._tables.last_seq(), self._namespace, self._last_ts)
+            self._connection.execute(_ADD_IMPORTED, imported)
         try:
             self._connection.execute(*plain(_FILL_HEAD, (self._namespace, self._inline)))
         except sqlite3.IntegrityError as error:
             raise InvalidExportError(f"its versions contradict each other: {error}") from error
-        found = [one for one in self._tables.problems()[2] if one[0] not in _NOT_EXPORTED]
+        self._connection.create_function(*HASH_FUNCTION)
+        for table in q.HASHED:
+            self._connection.execute(q.fill_hashes(table))
+        found = self._tables.problems()[2]
         if found:
             check, detail = found[0]
             raise InvalidExportError(f"with it the database would break an invariant ({check}: {detail})")
@@ -348,7 +369,7 @@ class Import:
     def _path(self, identity: tuple[int, str]) -> int:
         found = self._connection.execute(q.PATH_ID, identity).fetchone()
         if found is None:
-            return row_id(self._connection.execute(q.ADD_PATH, identity))
+            return self._tables.append_path(*identity)
         self._known_paths.add(found[0])
         return int(found[0])
 
@@ -360,15 +381,11 @@ class Import:
     def _log(self, table: _Table, values: dict[str, Any]) -> None:
         if not self._started:
             self._started = True
-            if values["ts"] <= self._last_ts:
-                raise NotSupportedError(
-                    "the database holds events that are newer than the first one of the export, and time never goes "
-                    "back along a log; import it into a new database"
-                )
+            self._is_older = values["ts"] <= self._last_ts
         if values["details"] is not None and any(self._moved.values()):
             values["details"] = json.dumps(self._moved_within(json.loads(values["details"])), ensure_ascii=False)
         hashed = _HASHED_EVENT if values["slot"] is None else _HASHED_VERSION
-        made = row_hash([values[name] for name in hashed])
+        made = row_hash(tuple(values[name] for name in hashed))
         self._connection.execute(table.insert, (*values.values(), made))
 
     def _moved_within(self, details: JsonValue) -> JsonValue:

@@ -20,19 +20,20 @@ if TYPE_CHECKING:
 
     from amfs import AgentMemory
 
-_WRITES, _READS, _LISTS, _FEW = 400, 2000, 20, 3
-
-Results = dict[str, Timings]
+_WRITES, _READS, _LISTS, _NAMES, _FEW = 400, 2000, 20, 9, 3
 
 
 class Measured:
-    """What was taken on one database: the times by operation, and how many branches it held at the end."""
+    """What was taken on one database: the times by operation."""
 
     def __init__(self, subject: Subject) -> None:
         self.size = subject.size
         self.is_crowded = subject.is_crowded
-        self.times: Results = {}
-        self.branches = 0
+        self.times: dict[str, Timings] = {}
+
+    def of(self, name: str) -> Timings:
+        """Return the times of an operation, none to begin with."""
+        return self.times.setdefault(name, Timings())
 
 
 def measure(subjects: list[Subject], rounds: int) -> list[Measured]:
@@ -54,7 +55,7 @@ class _Round:
         self.names = [f"bench/{subject.durability}/{number}/{index}" for index in range(_FEW)]
 
     def take(self, name: str, operation: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Any:
-        return self.taken.times.setdefault(name, Timings()).take(operation, arguments)
+        return self.taken.of(name).take(operation, arguments)
 
     def take_changes(self, name: str, operation: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> None:
         """Time what must have found all CHANGES; something else would be measured otherwise."""
@@ -106,13 +107,14 @@ class _Round:
         self.take("list by seq", lambda path: memory.list(path, at=subject.built), zip(paths))
 
     def name_moments(self) -> None:
-        memory, names = self.memory, zip(self.names)
-        self.take("create branch", lambda name: memory.create_branch(f"{name}/empty", source="main"), names)
-        self.take("create tag", memory.create_tag, zip(self.names))
-        self.take("delete tag", memory.delete_tag, zip(self.names))
+        memory, names = self.memory, [(f"{self.names[0]}/{index}",) for index in range(_NAMES)]
+        self.take("create branch", lambda name: memory.create_branch(name, source="main"), names)
+        self.take("create tag", memory.create_tag, names)
+        self.take("delete tag", memory.delete_tag, names)
         if self.subject.is_crowded:
-            self.take("branches", memory.branches, [()])
-            self.taken.branches = len(memory.branches())
+            start = time.perf_counter_ns()
+            found = len(memory.branches())
+            self.taken.of("branches, for each").rounds.append([(time.perf_counter_ns() - start) / 1000 / found])
 
     def bring_together(self) -> None:
         subject, memory = self.subject, self.memory
@@ -142,4 +144,5 @@ class _Round:
             start = clock()
             memory.fork(f"forked/{name}")
             taken.append((clock() - start) / 1000)
-        self.taken.times.setdefault("fork", Timings()).rounds.append(taken)
+        self.taken.of("fork after changes").rounds.append(taken)
+        self.take("fork", memory.fork, [(f"forked/{name}/again",) for name in self.names])
