@@ -28,7 +28,7 @@ from tests.helpers_machine_world import rule as world_rule
 from tests.model import Model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tests.helpers_machine_world import Pick
 
@@ -184,12 +184,20 @@ class DrawnMachine(RuleBasedStateMachine):
     @initialize(data=st.data())
     def begin(self, data: st.DataObject) -> None:
         """Start."""
-        self.machine.begin(drawn(data))
+        self.tell(self.machine.begin, data)
 
     @rule(data=st.data())
     def act(self, data: st.DataObject) -> None:
         """Take a rule."""
-        self.machine.act(drawn(data))
+        self.tell(self.machine.act, data)
+
+    def tell(self, action: Callable[[Pick], None], data: st.DataObject) -> None:
+        """Do something, and if it fails say what was done: the numbers that were drawn tell nobody."""
+        try:
+            action(drawn(data))
+        except Exception as error:
+            error.add_note(self.machine.told())
+            raise
 
     def teardown(self) -> None:
         """End."""

@@ -50,7 +50,8 @@ class Principal:
             raise InvalidApiKeyError("the API key is mistyped: it is not of the form amfs_sk_<id>_<secret>")
         user_id = None if user_id is None else apikeys.conceal(GranteeType.USER, user_id)
         self.user_id = None if user_id is None else _name("user_id", user_id)
-        self.team_ids = tuple(_name("team_ids", apikeys.conceal(GranteeType.TEAM, team)) for team in _teams(team_ids))
+        team_ids = tuple(apikeys.conceal(GranteeType.TEAM, team) for team in _teams(team_ids))
+        self.team_ids = tuple(_name("team_ids", team) for team in team_ids)
         self.role = None if role is None else validation.choice("role", role, Role)
         if self.credential is not None and (self.user_id or self.team_ids or self.role):
             raise InvalidInputError("an API key brings its own role; pass it without user_id, team_ids and role")

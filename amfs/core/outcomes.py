@@ -137,10 +137,14 @@ def _run_rows(context: WriteContext, judgement: Judgement) -> list[int]:
 
 
 def _own(context: Context, seqs: Sequence[int]) -> dict[int, VersionRow]:
-    """Return the versions among those read that this agent may judge: shared ones and its own."""
+    """Return the versions among those read that may be judged: shared and own ones, on branches that may be read."""
     rows = context.tx.versions(seqs)
     names = context.tx.slots({row.slot for row in rows.values()})
-    return {seq: row for seq, row in rows.items() if names[row.slot].owner in (SHARED, context.agent_id)}
+    return {
+        seq: row
+        for seq, row in rows.items()
+        if names[row.slot].owner in (SHARED, context.agent_id) and context.shows(row)
+    }
 
 
 def _named(context: Context, named: Sequence[Named | str]) -> list[Judged]:

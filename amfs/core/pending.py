@@ -41,6 +41,10 @@ def store(
             0, context.namespace, source.id, context.branch.id, _text(paths), int(close), pull_request, 1
         )
         merge = merge._replace(id=records.add_pending_merge(merge))
+    elif (close, pull_request or merge.pull_request) != (bool(merge.close), merge.pull_request):
+        # Who asks last says what becomes of the branch and which pull request is merged.
+        merge = merge._replace(close=int(close), pull_request=pull_request or merge.pull_request)
+        records.save_pending_merge(merge)
     wanted = {_versions(delta): delta for delta in clashing}
     stored: list[ConflictRow] = []
     for row in _visible(context, records.conflicts([merge.id])):
@@ -73,14 +77,14 @@ def end(context: WriteContext, source: BranchRow, target: BranchRow, paths: Sequ
     text = _text(paths)
     _end(context, [
         merge
-        for merge in context.tx.records.pending_merges(context.namespace)
+        for merge in context.tx.records.open_merges(context.namespace)
         if (merge.source, merge.target) == (source.id, target.id) and (paths is None or merge.paths == text)
     ])  # fmt: skip
 
 
 def end_all_of(context: WriteContext, branch: BranchRow) -> None:
     """End the pending merges from or into a branch, which is being closed."""
-    merges = context.tx.records.pending_merges(context.namespace)
+    merges = context.tx.records.open_merges(context.namespace)
     _end(context, [merge for merge in merges if branch.id in (merge.source, merge.target)])
 
 
@@ -108,7 +112,7 @@ def _find(
     context: Context, source: BranchRow, target: BranchRow, paths: Sequence[str] | None
 ) -> PendingMergeRow | None:
     wanted = (source.id, target.id, _text(paths))
-    merges = context.tx.records.pending_merges(context.namespace)
+    merges = context.tx.records.open_merges(context.namespace)
     return next((one for one in merges if one.is_open and (one.source, one.target, one.paths) == wanted), None)
 
 
@@ -157,4 +161,4 @@ def _versions(delta: Delta) -> tuple[int, int, int, int]:
 
 
 def _text(paths: Sequence[str] | None) -> str | None:
-    return None if paths is None else json.dumps(sorted(paths), ensure_ascii=False)
+    return None if paths is None else json.dumps(sorted(set(paths)), ensure_ascii=False)

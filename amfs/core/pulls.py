@@ -42,7 +42,7 @@ def create(access: Access, target: str | None, title: object, description: objec
 def review(access: Access, number: object, verdict: object, comment: object) -> PullRequest:
     """Record what a reviewer says."""
     chosen = validation.choice("verdict", verdict, ReviewVerdict)
-    said = validation.description(comment)
+    said = validation.description(comment, "comment")
     row, target = access.read(_found, number)
     return access.elsewhere(target).record(_review, row.id, chosen, said)
 
@@ -71,6 +71,7 @@ def merged(context: WriteContext, number: int, result: MergeResult) -> None:
     """Say that a pull request into the context's branch was merged; one that was closed meanwhile stays closed."""
     row, _ = _found(context, number)
     if row.status == PullRequestStatus.OPEN:
+        _require_unblocked(context, row)
         _end(context, row, PullRequestStatus.MERGED, EventType.PULL_REQUEST_MERGED, result.event)
 
 
@@ -119,16 +120,20 @@ def _merge(
     context: WriteContext, source: str, wanted: merging.Request, decisions: Decisions, *, number: int
 ) -> MergeResult:
     row, _ = _found_open(context, number)
-    blocking = _models(context, [row])[0].changes_requested_by
-    if blocking:
-        raise PullRequestBlockedError(
-            f"pull request {number}: changes were requested by {', '.join(blocking)}, who must approve it first. "
-            "Nothing was merged"
-        )
+    _require_unblocked(context, row)
     result = merging.carry_out(context, source, wanted, decisions, number)
     if result.status is not MergeStatus.CONFLICTS:
         merged(context, number, result)
     return result
+
+
+def _require_unblocked(context: Context, row: PullRequestRow) -> None:
+    blocking = _models(context, [row])[0].changes_requested_by
+    if blocking:
+        raise PullRequestBlockedError(
+            f"pull request {row.id}: changes were requested by {', '.join(blocking)}, who must approve it first. "
+            "Nothing was merged"
+        )
 
 
 def _close(context: WriteContext, number: int) -> PullRequest:

@@ -102,9 +102,9 @@ def tag_name(tag: object) -> str:
     return _segments("tag", tag, MAX_NAME_BYTES) if isinstance(tag, str) else name("tag", tag)
 
 
-def description(text: object) -> str:
-    """Return a description, which may be empty."""
-    return "" if text == "" else name("description", text, MAX_VALUE_BYTES)
+def description(text: object, what: str = "description") -> str:
+    """Return a description or comment, which may be empty."""
+    return "" if text == "" else name(what, text, MAX_VALUE_BYTES)
 
 
 @lru_cache(maxsize=65_536)

@@ -1,8 +1,7 @@
 """What must hold in every database: statements that return a line for each violation.
 
 A row of the log is held against its hash, so whatever is edited there shows. What stands beside the log is held
-against the event that announced it. What no event tells (names of agents and entries, the parameters of an
-experiment) can be changed without a trace.
+against the event that announced it and, as far as no event tells it, against a hash of its own.
 """
 # ruff: noqa: S608 - statements are composed of constants, nothing comes from outside
 

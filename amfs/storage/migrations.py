@@ -170,7 +170,7 @@ _SECOND = (
     *(
         statement
         for table in ("namespace", "agent", "run", "path", "slot", "idempotency", "judged", "experiment")
-        for statement in (f"ALTER TABLE {table} ADD COLUMN hash INTEGER", q.fill_hashes(table))
+        for statement in (f"ALTER TABLE {table} ADD COLUMN hash INTEGER", q.FILL_HASHES[table])
     ),
     # 1: the ancestor is in another namespace, before a fork; only its shared entries are inherited.
     "ALTER TABLE lineage ADD COLUMN shared_only INTEGER NOT NULL DEFAULT 0",
@@ -237,6 +237,7 @@ _SECOND = (
     hash        INTEGER
 )""",
     "CREATE INDEX pending_merge_namespace ON pending_merge(namespace)",
+    "CREATE INDEX pending_merge_open ON pending_merge(namespace) WHERE is_open = 1",
     """CREATE TABLE conflict(
     id          INTEGER PRIMARY KEY,
     merge       INTEGER NOT NULL,

@@ -65,10 +65,10 @@ def _add(table: str, *more: str, verb: str = "INSERT") -> str:
     return f"{verb} INTO {table}({', '.join(columns)}) VALUES({', '.join('?' * len(columns))})"
 
 
-def fill_hashes(table: str) -> str:
-    """Return a statement that gives the rows of a table the hash they lack."""
-    return f"UPDATE {table} SET hash = amfs_row_hash({HASHED[table]}) WHERE hash IS NULL"
-
+FILL_HASHES = {
+    table: f"UPDATE {table} SET hash = amfs_row_hash({columns}) WHERE hash IS NULL" for table, columns in HASHED.items()
+}
+"""Statements that give the rows of each table the hash they lack."""
 
 # --- names -----------------------------------------------------------------------------------------------------------
 
@@ -294,6 +294,8 @@ REVIEWS = f"""SELECT {_of(_REVIEW)} FROM json_each(?1) j CROSS JOIN review v ON 
 ADD_REVIEW = f"INSERT INTO review({_REVIEW}) VALUES(?, ?, ?, ?, ?, ?, ?)"
 _PENDING_MERGE = "namespace, source, target, paths, close, pull_request, is_open"
 PENDING_MERGES = f"SELECT id, {_PENDING_MERGE} FROM pending_merge WHERE namespace = ? ORDER BY id"
+OPEN_MERGES = f"SELECT id, {_PENDING_MERGE} FROM pending_merge WHERE namespace = ? AND is_open = 1 ORDER BY id"
+SAVE_PENDING_MERGE = "UPDATE pending_merge SET close = ?, pull_request = ?, hash = ? WHERE id = ?"
 ADD_PENDING_MERGE = _add("pending_merge", "is_open")
 END_PENDING_MERGE = "UPDATE pending_merge SET is_open = 0 WHERE id = ?"
 _CONFLICT = "merge, slot, base, source, target, status, take, value, agent"

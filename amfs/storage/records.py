@@ -61,6 +61,12 @@ class Records:
     def pending_merges(self, namespace: int) -> list[PendingMergeRow]:
         return [PendingMergeRow._make(row) for row in self._execute(q.PENDING_MERGES, (namespace,))]
 
+    def open_merges(self, namespace: int) -> list[PendingMergeRow]:
+        return [PendingMergeRow._make(row) for row in self._execute(q.OPEN_MERGES, (namespace,))]
+
+    def save_pending_merge(self, row: PendingMergeRow) -> None:
+        self._execute(q.SAVE_PENDING_MERGE, (row.close, row.pull_request, row_hash(row[1:-1]), row.id))
+
     def add_pending_merge(self, row: PendingMergeRow) -> int:
         return row_id(self._execute(q.ADD_PENDING_MERGE, (*row[1:], row_hash(row[1:-1]))))
 

@@ -284,8 +284,8 @@ class Import:
         except sqlite3.IntegrityError as error:
             raise InvalidExportError(f"its versions contradict each other: {error}") from error
         self._connection.create_function(*HASH_FUNCTION)
-        for table in q.HASHED:
-            self._connection.execute(q.fill_hashes(table))
+        for statement in q.FILL_HASHES.values():
+            self._connection.execute(statement)
         found = self._tables.problems()[2]
         if found:
             check, detail = found[0]
