@@ -378,12 +378,12 @@ class Model:
         self.need(agent, (source, READ), (target, READ))
         if source == target:
             raise InvalidInputError(source)
-        if not dry_run:
-            self.need(agent, (target, WRITE), (source, WRITE if close else READ))
+        self.need(agent, (target, READ if dry_run else WRITE))
         self.must_be_open(target)
-        self.must_be_open(source)
+        self.need(agent, (source, WRITE if close and not dry_run else READ))
         if close and source == "main":
             raise BranchError(source)
+        self.must_be_open(source)
 
     def plan_merge(
         self, agent: str, source: str, target: str, strategy: str, paths: tuple[str, ...] | None = None

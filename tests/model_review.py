@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from amfs.errors import (
+    AccessDeniedError,
     ConflictNotFoundError,
     ConflictResolvedError,
     InvalidInputError,
@@ -111,18 +112,16 @@ def merge_manually(
 ) -> tuple[Merge, list[Conflict]]:  # fmt: skip
     """Merge as resolved so far, or store what is left to be resolved."""
     model.may_merge(agent, source, target, close=close)
-    merge = model.plan_merge(agent, source, target, "three_way", paths)
     merges = [one for one in model.pending if (one.source, one.target, one.paths) == (source, target, paths)]
     waiting = next((one for one in merges if one.is_open), None)
-    known = {sides_of(one.change): one for one in (waiting.conflicts if waiting else ()) if one.status == "resolved"}
-    for change in merge.fated("conflict"):
-        if sides_of(change) in known:
-            _settle(change, known[sides_of(change)], agent)
+    merge = _plan(model, agent, waiting or Pending(source, target, paths))
     clashing = merge.fated("conflict")
     if clashing:
         if waiting is None:
             waiting = Pending(source, target, paths, close, pull)
             model.pending.append(waiting)
+        else:
+            waiting.close, waiting.pull = close, pull or waiting.pull
         return merge, _store(model, waiting, clashing, agent)
     merge.status = "merged" if merge.changes else "up_to_date"
     model.carry_out(merge, agent, source, target, partial=paths is not None)
@@ -131,6 +130,16 @@ def merge_manually(
     if close:
         model.close_branch(agent, source)
     return merge, []
+
+
+def _plan(model: Model, agent: str, waiting: Pending) -> Merge:
+    """Return what a merge would do with what is resolved so far."""
+    merge = model.plan_merge(agent, waiting.source, waiting.target, "three_way", waiting.paths)
+    known = {sides_of(one.change): one for one in waiting.conflicts if one.status == "resolved"}
+    for change in merge.fated("conflict"):
+        if sides_of(change) in known:
+            _settle(change, known[sides_of(change)], agent)
+    return merge
 
 
 def _store(model: Model, waiting: Pending, clashing: list[Change], agent: str) -> list[Conflict]:
@@ -172,19 +181,24 @@ def resolve(
     if not found or found[0] not in list_conflicts(model, agent, None, None):
         raise ConflictNotFoundError(number)
     one, merge = found[0], found[0].merge
-    model.need(agent, (merge.source, WRITE if merge.close else READ), (merge.target, WRITE))
+    model.need(agent, (merge.source, READ), (merge.target, WRITE))
     model.must_be_open(merge.target)
     if one.status != "open":
         raise ConflictResolvedError(number)
+    if side == "base" and one.change.base and not model.shown(one.change.base):
+        raise AccessDeniedError(number)
+    model.need(agent, (merge.source, WRITE if merge.close else READ))
     one.status, one.take, one.value, one.resolver = "resolved", side, value, agent
+    pull = next((pull for pull in model.pulls if pull.number == merge.pull), None)
+    if pull and pull.status == "open" and pull.blocked_by and not _plan(model, agent, merge).fated("conflict"):
+        one.status, one.take, one.value, one.resolver = "open", None, ABSENT, None
+        raise PullRequestBlockedError(number)
     model.event("conflict_resolved", agent, merge.target, about=merge.source)
     done, left = merge_manually(
         model, agent, merge.source, merge.target, paths=merge.paths, close=merge.close, pull=merge.pull
     )
-    if not left and merge.pull:
-        pull = next(one for one in model.pulls if one.number == merge.pull)
-        if pull.status == "open":
-            _end(model, agent, pull, "merged", done.event)
+    if not left and pull and pull.status == "open":
+        _end(model, agent, pull, "merged", done.event)
     return done, left
 
 
