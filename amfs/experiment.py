@@ -32,7 +32,8 @@ _routes: ContextVar[Mapping[Scope, str]] = ContextVar("amfs_experiments", defaul
 
 def routed_branch(scope: Scope) -> str | None:
     """Return the branch of the experiment this context is in, for a database and namespace."""
-    return _routes.get().get(scope)
+    routes = _routes.get()
+    return routes.get(scope) if routes else None
 
 
 class Hooks(NamedTuple):

@@ -16,14 +16,12 @@ if TYPE_CHECKING:
 
 
 def view_at(context: Context, at: object) -> int:
-    """Return the seq as of which the context's branch is seen, NOW for None.
+    """Return the seq as of which the context's branch is seen.
 
     Raises:
         BeforeHistoryError: A time at which there was no history yet.
         TagNotFoundError, TagOffLineageError: There is no such tag, or the branch does not descend from what it pins.
     """
-    if at is None:
-        return NOW
     point = validation.moment("at", at)
     if isinstance(point, str):
         return _pinned(context, point)

@@ -42,7 +42,8 @@ class Pending(NamedTuple):
 
 def current(scope: Scope) -> Run | None:
     """Return the run this context is in, for a database and namespace."""
-    return _current.get().get(scope)
+    runs = _current.get()
+    return runs.get(scope) if runs else None
 
 
 class Run:

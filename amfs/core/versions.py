@@ -212,7 +212,7 @@ def _visible_now(context: Context, row: VersionRow | None, upto: int) -> Version
 def read(context: Context, path: object, key: object, at: object, min_confidence: object) -> Entry | None:
     """Return what an agent reads under a path and key."""
     least = 0.0 if min_confidence == 0.0 else validation.fraction("min_confidence", min_confidence)
-    upto = moments.view_at(context, at)
+    upto = NOW if at is None else moments.view_at(context, at)
     row, slot = find(context, validation.entry_key(path, key), upto)
     if at is None and context.settings.tracks:
         conflicts.sight(context, slot, row)
@@ -223,7 +223,7 @@ def read(context: Context, path: object, key: object, at: object, min_confidence
 
 def read_many(context: Context, keys: Sequence[object], at: object) -> list[Entry | None]:
     """Return what an agent reads under several names."""
-    upto = moments.view_at(context, at)
+    upto = NOW if at is None else moments.view_at(context, at)
     return [_read_named(context, validation.named(one), upto) for one in keys]
 
 
@@ -275,7 +275,7 @@ def list_entries(
     cursor: object,
 ) -> Page[Entry]:
     """Return a page of entries, or of their versions."""
-    upto = moments.view_at(context, at)
+    upto = NOW if at is None else moments.view_at(context, at)
     count, after = validation.limit(limit), validation.cursor(cursor)
     kind = None if memory_type is None else MEMORY_CODE[validation.choice("memory_type", memory_type, MemoryType)]
     which = ListFilter(
