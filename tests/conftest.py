@@ -83,3 +83,11 @@ def _verify(memory: AgentMemory) -> None:
     except HandleClosedError:
         return
     assert report.problems == (), "the test left a database that violates an invariant"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests counted, also those that ran in another process."""
+    for report in terminalreporter.getreports("passed"):
+        for name, counted in report.user_properties:
+            if name == "tally":
+                terminalreporter.write_line(f"{report.nodeid}: {counted}")

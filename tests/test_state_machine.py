@@ -16,6 +16,7 @@ from tests.helpers_machine import run_machine, run_random
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable
     from pathlib import Path
 
 PROFILE = os.environ.get("AMFS_HYPOTHESIS_PROFILE", "ci")
@@ -54,14 +55,13 @@ HAPPENED = {
 
 @pytest.mark.timeout(SECONDS)
 @pytest.mark.parametrize("part", range(PARTS))
-def test_engine_agrees_with_the_model(part: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_engine_agrees_with_the_model(part: int, tmp_path: Path, record_property: Callable[[str, object], None]):
     start = START + part
     print(f"to repeat this run: AMFS_HYPOTHESIS_PROFILE={PROFILE} AMFS_HYPOTHESIS_SEED={START}")
     tally = run_random(tmp_path, start, STEPS // PARTS)
     taken, notes = _split(tally)
     steps = sum(taken.values())
-    with capsys.disabled():
-        print(f"\n{steps} steps (seed {START}, part {part}): {taken}\n{notes}")
+    record_property("tally", f"{steps} steps (seed {START}, part {part}): {taken}\n{notes}")
     assert steps >= STEPS // PARTS
     assert notes["changed"] * 2 >= steps, "too few steps change anything"
     if PROFILE != "dev":
@@ -70,11 +70,12 @@ def test_engine_agrees_with_the_model(part: int, tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.timeout(SECONDS)
-def test_engine_agrees_with_the_model_as_hypothesis_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_engine_agrees_with_the_model_as_hypothesis_draws(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+):
     print(f"to repeat this run: AMFS_HYPOTHESIS_PROFILE={PROFILE} AMFS_HYPOTHESIS_SEED={START}")
     taken, notes = _split(run_machine(tmp_path, DRAWN, START))
-    with capsys.disabled():
-        print(f"\n{sum(taken.values())} steps drawn (seed {START}): {taken}\n{notes}")
+    record_property("tally", f"{sum(taken.values())} steps drawn (seed {START}): {taken}\n{notes}")
     assert notes["changed"] * 2 >= sum(taken.values()), "too few steps change anything"
 
 
