@@ -262,3 +262,16 @@ def test_nothing_is_copied_but_what_is_private(alice: AgentMemory) -> None:
     assert alice.fork("alice-v2") == 504
     assert alice.verify().versions == before.versions + 2 + 1, "two private entries, and bob's, which stats do not show"
     assert alice.stats().file_bytes - before.file_bytes <= 5 * 4096
+
+
+def test_a_rollback_in_a_fork_does_not_count_what_it_did_not_inherit(file_mem: AgentMemory) -> None:
+    before = file_mem.write("svc", "k", 1).seq
+    file_mem.write("svc", "k", "private", shared=False)
+    file_mem.fork("child")  # alice commits the copy that becomes the child's private entry there
+    with AgentMemory("child", file_mem.database) as child:
+        child.fork("grandchild")
+    with AgentMemory("child", file_mem.database, namespace="grandchild") as elsewhere:
+        elsewhere.write("svc", "k", "private as well", shared=False)
+        result = elsewhere.rollback(seq=before)
+        assert (result.others, result.restored_entries) == ({}, 1)
+        assert elsewhere.read("svc", "k").value == 1

@@ -94,7 +94,7 @@ def _plan(context: Context, wanted: Request) -> Plan:
     if wanted.author is not None:
         author = context.tx.agent(wanted.author) or NOBODY
         return _plan_author(context, seq, author, context.tx.slots_authored(segments, context.agent_id, author))
-    committers = context.tx.committers(segments, context.agent_id)
+    committers = context.tx.committers(segments, context.agent_id, context.namespace)
     slots = sorted({slot for slot, _ in committers})
     then, now = (context.tx.visible_many(context.branch.id, slots, upto) for upto in (seq, NOW))
     names = context.tx.slots(slots)

@@ -194,7 +194,8 @@ _WITHIN = """FROM json_each(?1) j CROSS JOIN log v INDEXED BY log_branch
  CROSS JOIN path p ON p.id = v.slot >> 24
  WHERE v.slot IS NOT NULL AND p.owner IN (0, ?2)"""
 CHANGED = f"SELECT DISTINCT v.slot {_WITHIN}"
-COMMITTERS = f"SELECT DISTINCT v.slot, v.agent {_WITHIN}"
+COMMITTERS = f"""SELECT DISTINCT v.slot, v.agent {_WITHIN}
+ AND (p.owner = 0 OR EXISTS(SELECT 1 FROM branch b WHERE b.id = v.branch AND b.namespace = ?3))"""
 SLOTS_AUTHORED = f"SELECT DISTINCT v.slot {_WITHIN} AND v.author = ?3 ORDER BY v.slot"
 HISTORIES = f"""SELECT {_LOG} FROM json_each(?2) j CROSS JOIN lineage a ON a.branch = ?1
  CROSS JOIN log v INDEXED BY log_slot

@@ -321,9 +321,10 @@ class Tables:
     def changed_slots(self, segments: Sequence[Segment], viewer: int) -> set[int]:
         return {row[0] for row in self._numbered(q.CHANGED, (json.dumps(list(segments)), viewer))}
 
-    def committers(self, segments: Sequence[Segment], viewer: int) -> set[tuple[int, int]]:
+    def committers(self, segments: Sequence[Segment], viewer: int, namespace: int) -> set[tuple[int, int]]:
         """Return the slots of versions in some parts of branches, and who committed these."""
-        return {(row[0], row[1]) for row in self._numbered(q.COMMITTERS, (json.dumps(list(segments)), viewer))}
+        parameters = (json.dumps(list(segments)), viewer, namespace)
+        return {(row[0], row[1]) for row in self._numbered(q.COMMITTERS, parameters)}
 
     def slots_authored(self, segments: Sequence[Segment], viewer: int, author: int) -> list[int]:
         parameters = (json.dumps(list(segments)), viewer, author)
