@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Self, TypeVar
 
@@ -815,21 +816,18 @@ class AgentMemory:
             )
         return routed or self._branch
 
-    def _context(self, tx: Reader, branch: str | None, wanted: Permission | None) -> Context:
-        """Return the context of a call: what the principal may do is looked up by each."""
+    def _context(
+        self, tx: Reader, branch: str | None, wanted: Permission | None, rights: Rights | None = None
+    ) -> Context:
+        """Return the context of a call; what the principal may do is looked up by each that is not the handle's own."""
         if self._is_closed():
             raise HandleClosedError("this AgentMemory was closed; open a new one")
-        if self._principal is None:
-            return self._context_with(OWNER, tx, branch, wanted)
-        rights = grants.rights(tx, self._namespace_id, self._principal, self._agent_id, self._clock)
-        return self._context_with(rights, tx, branch, wanted)
-
-    def _own_context(self, tx: Reader, branch: str | None, wanted: Permission | None) -> Context:
-        """Return the context of what the handle does for itself, such as saving what a run read: nobody asks for it."""
-        return self._context_with(OWNER, tx, branch, wanted)
-
-    def _context_with(self, rights: Rights, tx: Reader, branch: str | None, wanted: Permission | None) -> Context:
         namespace = self._namespace_id
+        if rights is None:
+            principal = self._principal
+            rights = (
+                OWNER if principal is None else grants.rights(tx, namespace, principal, self._agent_id, self._clock)
+            )
         return Context(
             tx,
             namespace,
@@ -890,7 +888,7 @@ class AgentMemory:
         return Run(validation.name("session_id", name), "", save=self._save_run, live=self._live_runs)
 
     def _save_run(self, run: Run) -> None:
-        runs.save(Access(self._storage, self._own_context, "main"), run)
+        runs.save(Access(self._storage, partial(self._context, rights=OWNER), "main"), run)
 
     def _open_namespace(self, namespace: str | None) -> tuple[str, int]:
         wanted = None if namespace is None else validation.name("namespace", namespace)

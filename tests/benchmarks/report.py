@@ -60,7 +60,7 @@ _GROWING = (
     Row("create tag", "create tag", "", 1.3),
     Row("delete tag", "delete tag", "", 1.3),
     Row("fork, right after another", "fork", "", 1.3),
-    Row(f"fork, {CHANGES} changes after the last", "fork after changes", "", 1.3),
+    Row(f"fork, {CHANGES} changes after the last", "fork after changes", "", 2.5),
     Row(f"diff of {CHANGES} changes", "diff", "", 1.3),
     Row(f"merge of {CHANGES} changes", "merge", "", 1.6),
     Row(f"rollback of {CHANGES} changes", "rollback", "", 1.6),
