@@ -112,8 +112,7 @@ def merge_manually(
 ) -> tuple[Merge, list[Conflict]]:  # fmt: skip
     """Merge as resolved so far, or store what is left to be resolved."""
     model.may_merge(agent, source, target, close=close)
-    merges = [one for one in model.pending if (one.source, one.target, one.paths) == (source, target, paths)]
-    waiting = next((one for one in merges if one.is_open), None)
+    waiting = _waiting(model, source, target, paths)
     merge = _plan(model, agent, waiting or Pending(source, target, paths))
     clashing = merge.fated("conflict")
     if clashing:
@@ -130,6 +129,20 @@ def merge_manually(
     if close:
         model.close_branch(agent, source)
     return merge, []
+
+
+def preview_manually(model: Model, agent: str, source: str, target: str) -> Merge:
+    """Return what a manual merge would do, as resolved so far."""
+    model.may_merge(agent, source, target, close=False, dry_run=True)
+    merge = _plan(model, agent, _waiting(model, source, target, None) or Pending(source, target))
+    if merge.changes:
+        merge.status = "conflicts" if merge.fated("conflict") else "merged"
+    return merge
+
+
+def _waiting(model: Model, source: str, target: str, paths: tuple[str, ...] | None) -> Pending | None:
+    merges = [one for one in model.pending if (one.source, one.target, one.paths) == (source, target, paths)]
+    return next((one for one in merges if one.is_open), None)
 
 
 def _plan(model: Model, agent: str, waiting: Pending) -> Merge:
@@ -269,8 +282,9 @@ def merge_pull(
     _must_be_open(pull)
     model.need(agent, (pull.source, READ), (pull.target, READ if dry_run else WRITE))
     if dry_run:
-        how = "three_way" if strategy == "manual" else strategy
-        return model.merge(agent, pull.source, pull.target, how, dry_run=True), []
+        if strategy == "manual":
+            return preview_manually(model, agent, pull.source, pull.target), []
+        return model.merge(agent, pull.source, pull.target, strategy, dry_run=True), []
     model.must_be_open(pull.target)
     if pull.blocked_by:
         raise PullRequestBlockedError(number)

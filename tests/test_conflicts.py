@@ -429,7 +429,7 @@ def test_two_writers_lose_no_update(open_memory: OpenMemory, how: str) -> None:
                 expected = current.version if how == "expected" else None
                 mem.write(P, K, current.value + 1, expected_version=expected)
                 done += 1
-            except StaleWriteError:
+            except (StaleWriteError, ContentionError):  # nothing was written; ten races may be lost to a busy writer
                 continue
             except BaseException as error:  # noqa: BLE001 - shown by the test that waits for the thread
                 failures.append(error)
