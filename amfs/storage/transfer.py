@@ -222,7 +222,8 @@ def imported(connection: sqlite3.Connection) -> list[ImportedPart]:
 def counts(connection: sqlite3.Connection, namespace: int) -> dict[str, int]:
     """Return how many rows of each kind a namespace has."""
     return {
-        kind: int(connection.execute(table.how_many, (namespace,)).fetchone()[0]) for kind, table in _TABLES.items()
+        kind: int(connection.execute(*plain(table.how_many, (namespace,))).fetchone()[0])
+        for kind, table in _TABLES.items()
     }
 
 
@@ -230,7 +231,7 @@ def rows(connection: sqlite3.Connection, namespace: int) -> Iterator[tuple[str, 
     """Yield every row of a namespace with its kind; columns that hold nothing are left out."""
     for kind, table in _TABLES.items():
         names = [column.name for column in table.columns]
-        for row in connection.execute(table.select, (namespace,)):
+        for row in connection.execute(*plain(table.select, (namespace,))):
             yield kind, {name: value for name, value in zip(names, row, strict=True) if value is not None}
 
 
