@@ -725,7 +725,7 @@ class AgentMemory:
         Raises:
             CorruptDatabaseError: The copy is damaged, as the database must be. What was at ``path`` is untouched.
         """
-        self._on("main").free().read(insight.require_owner)
+        self._on("main").free().read(Context.require_admin, "back it up")
         return insight.backup(self._storage, path)
 
     @staticmethod

@@ -50,11 +50,6 @@ def to_report(problems: tuple[list[str], int, list[tuple[str, str]]]) -> VerifyR
     )
 
 
-def require_owner(context: Context) -> None:
-    """Refuse what touches the whole database to anyone but its owner and admins."""
-    context.require_admin("do that")
-
-
 def backup(storage: Storage, path: object) -> VerifyReport:
     """Copy the database into a file and return the report of the copy."""
     return to_report(storage.backup(path))

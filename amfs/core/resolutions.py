@@ -9,7 +9,7 @@ from amfs.core import merge, pending, pulls, timeline, validation
 from amfs.core.context import Access, Context, WriteContext
 from amfs.errors import AccessDeniedError, ConflictResolvedError, InvalidInputError
 from amfs.models import ConflictStatus, EventType, MergeResult, MergeStatus, MergeStrategy, Side
-from amfs.storage.base import SHARED, ConflictRow, PendingMergeRow
+from amfs.storage.base import SHARED, ConflictRow
 
 
 class _Unset:
@@ -68,19 +68,14 @@ def _resolve(context: WriteContext, chosen: Answer) -> MergeResult:
     paths = None if waiting.paths is None else tuple(json.loads(waiting.paths))
     again = merge.Request(MergeStrategy.MANUAL, None, paths, dry_run=False, close=bool(waiting.close))
     result = merge.carry_out(context, source.name, again, {}, waiting.pull_request)
-    if result.status is not MergeStatus.CONFLICTS:
-        _end_pull_request(context, waiting, result)
+    if waiting.pull_request is not None and result.status is not MergeStatus.CONFLICTS:
+        pulls.merged(context, waiting.pull_request, result)
     return result
 
 
 def _shows(context: Context, seq: int) -> bool:
     row = context.tx.version(seq)
     return row is None or context.shows(row)
-
-
-def _end_pull_request(context: WriteContext, waiting: PendingMergeRow, result: MergeResult) -> None:
-    if waiting.pull_request is not None:
-        pulls.merged(context, waiting.pull_request, result)
 
 
 def _details(context: Context, row: ConflictRow, source: str) -> dict[str, Any]:

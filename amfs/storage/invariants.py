@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from amfs.models import EventType
 from amfs.storage.base import EVENT_CODE
-from amfs.storage.queries import HASHED, ROW_HASH
-
-# What is private stays in the namespace it was written in: a fork inherits shared entries only.
-_INHERITS = "(NOT a.shared_only OR EXISTS (SELECT 1 FROM path o WHERE o.id = {slot} >> 24 AND o.owner = 0))"
+from amfs.storage.queries import HASHED, ROW_HASH, inherits
 
 _MERGE = EVENT_CODE[EventType.BRANCH_MERGED]
 _OUTCOME = EVENT_CODE[EventType.OUTCOME]
@@ -109,7 +106,7 @@ _VERSIONS = {
  FROM log WHERE slot IS NOT NULL) n WHERE CASE WHEN before IS NOT NULL THEN n.version <> before + 1 ELSE n.version <>
  1 + coalesce((SELECT w.version FROM lineage a CROSS JOIN log w INDEXED BY log_slot
  ON w.slot = n.slot AND w.branch = a.ancestor AND w.seq <= a.upto
- WHERE a.branch = n.branch AND a.depth > 0 AND {_INHERITS.format(slot="n.slot")}
+ WHERE a.branch = n.branch AND a.depth > 0 AND {inherits("n.slot")}
  ORDER BY a.depth, w.seq DESC LIMIT 1), 0) END""",
     "confidence_is_within_0_and_1": """SELECT 'version ' || v.seq FROM log v
  WHERE v.slot IS NOT NULL AND NOT (v.confidence BETWEEN 0 AND 1)""",

@@ -20,22 +20,25 @@ _LOG = """v.seq, v.ts, v.branch, v.slot, v.version, v.live,
 _EVENT = """v.seq, v.ts, v.branch, v.type, v.agent, v.actor, v.grp, v.run, v.details, v.slot, v.version,
  v.confidence, v.memory_type, p.path, s.key, p.owner"""
 
-_EVENT_COLUMNS = "seq, ts, branch, type, agent, actor, grp, run, details"
-_VERSION_COLUMNS = """seq, ts, branch, type, slot, cause, grp, origin, details, version, live, value,
- value_seq, agent, author, run, confidence, memory_type, prior, good, bad, outcomes, born, expires, refs"""
+LOG_COLUMNS = {
+    "event": "seq, ts, branch, type, agent, actor, grp, run, details",
+    "version": """seq, ts, branch, type, slot, cause, grp, origin, details, version, live, value,
+ value_seq, agent, author, run, confidence, memory_type, prior, good, bad, outcomes, born, expires, refs""",
+}
+"""The columns that events and versions are written with, and that their hash is made of."""
 
 
 def _of(columns: str) -> str:
     return "v." + columns.replace(", ", ", v.").replace(",\n ", ", v.")
 
 
-ROW_HASH = f"""CASE WHEN v.slot IS NULL THEN amfs_row_hash({_of(_EVENT_COLUMNS)})
- ELSE amfs_row_hash({_of(_VERSION_COLUMNS)}) END"""
+ROW_HASH = f"""CASE WHEN v.slot IS NULL THEN amfs_row_hash({_of(LOG_COLUMNS["event"])})
+ ELSE amfs_row_hash({_of(LOG_COLUMNS["version"])}) END"""
 HASH_ALL = f"UPDATE log AS v SET hash = {ROW_HASH}"
 
 
-def _inherits(slot: str) -> str:
-    """What was private before a fork stays in the namespace it was in."""
+def inherits(slot: str) -> str:
+    """Return the condition under which a slot is inherited: what was private before a fork stays in its namespace."""
     return f"""(NOT a.shared_only OR EXISTS(SELECT 1 FROM path o WHERE o.id = {slot} >> 24 AND o.owner = 0))"""
 
 
@@ -56,7 +59,10 @@ HASHED = {
     "access": "branch, grantee_type, grantee, permission, agent, created_at",
     "api_key": "id, namespace, name, digest, agents, role, agent, created_at, expires_at",
 }
-"""The columns beside the log that a row's hash is made of: what no event tells, and no statement updates alone."""
+"""The columns beside the log that a row's hash is made of: what no event tells, and no statement updates alone.
+
+Migration 2 filled the hashes by these; whoever changes them freezes there what it used, and fills them anew in another.
+"""
 
 
 def _add(table: str, *more: str, verb: str = "INSERT") -> str:
@@ -123,11 +129,11 @@ CURRENT_NAMED = f"""SELECT {_HEAD}, EXISTS(SELECT 1 FROM path WHERE owner = ?)
 VISIBLE = f"""SELECT {_LOG} FROM log v WHERE v.seq = (
  SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
  ON w.slot = ?2 AND w.branch = a.ancestor AND w.seq <= min(a.upto, ?3)
- WHERE a.branch = ?1 AND {_inherits("?2")} ORDER BY a.depth, w.seq DESC LIMIT 1)"""
+ WHERE a.branch = ?1 AND {inherits("?2")} ORDER BY a.depth, w.seq DESC LIMIT 1)"""
 VISIBLE_MANY = f"""SELECT {_LOG} FROM json_each(?2) j CROSS JOIN log v ON v.seq = (
  SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
  ON w.slot = j.value AND w.branch = a.ancestor AND w.seq <= min(a.upto, ?3)
- WHERE a.branch = ?1 AND {_inherits("j.value")} ORDER BY a.depth, w.seq DESC LIMIT 1)"""
+ WHERE a.branch = ?1 AND {inherits("j.value")} ORDER BY a.depth, w.seq DESC LIMIT 1)"""
 VERSION = f"SELECT {_LOG} FROM log v WHERE v.seq = ? AND v.slot IS NOT NULL"
 MAKINGS = """SELECT v.seq, v.type, v.cause, v.origin FROM json_each(?1) j CROSS JOIN log v ON v.seq = j.value
  WHERE v.slot IS NOT NULL"""
@@ -135,13 +141,14 @@ VERSIONS = f"SELECT {_LOG} FROM json_each(?1) j CROSS JOIN log v ON v.seq = j.va
 NEWEST_BY = f"""SELECT {_LOG} FROM log v WHERE v.seq = (
  SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
  ON w.slot = ?2 AND w.branch = a.ancestor AND w.seq <= a.upto AND w.author = ?3
- WHERE a.branch = ?1 AND {_inherits("?2")} ORDER BY a.depth, w.seq DESC LIMIT 1)"""
+ WHERE a.branch = ?1 AND {inherits("?2")} ORDER BY a.depth, w.seq DESC LIMIT 1)"""
 HISTORY = f"""SELECT {_LOG} FROM lineage a CROSS JOIN log v INDEXED BY log_slot
  ON v.slot = ?2 AND v.branch = a.ancestor AND v.seq <= min(a.upto, ?3)
- WHERE a.branch = ?1 AND {_inherits("?2")} ORDER BY a.depth DESC, v.seq"""
+ WHERE a.branch = ?1 AND {inherits("?2")} ORDER BY a.depth DESC, v.seq"""
 
 # The ranges of slot ids a listing covers: all that is visible, one path, or a path and those below it.
 _RANGES_ALL = "SELECT p.id << 24 AS low, (p.id << 24) + 16777215 AS high FROM path p WHERE p.owner IN (0, ?2)"
+_RANGES_OF_OWNER = _RANGES_ALL.replace("IN (0, ?2)", "= ?2")
 _RANGES_ONE = f"{_RANGES_ALL} AND p.path = ?3"
 _RANGES_BELOW = f"""{_RANGES_ONE} UNION ALL {_RANGES_ALL} AND p.path >= ?3 || '/' AND p.path < ?3 || '0'"""
 _LIVE = """h.live AND (?4 IS NULL OR h.expires IS NULL OR h.expires > ?4)
@@ -160,14 +167,14 @@ _VIEW = f"""SELECT h.slot AS slot, max(CASE WHEN h.seq <= min(a.upto, ?8) THEN h
  (SELECT max(w.seq) FROM log w WHERE w.slot = h.slot AND w.branch = a.ancestor AND w.seq <= min(a.upto, ?8)) END) AS seq
  FROM ({{ranges}}) r CROSS JOIN lineage a ON a.branch = ?1
  CROSS JOIN head h ON h.branch = a.ancestor AND h.slot BETWEEN max(r.low, ?6 + 1) AND r.high
- WHERE {_inherits("h.slot")} GROUP BY h.slot HAVING seq IS NOT NULL"""
+ WHERE {inherits("h.slot")} GROUP BY h.slot HAVING seq IS NOT NULL"""
 _LIST_VIEW = f"""SELECT {_LOG.replace("v.", "h.")} FROM ({_VIEW}) q CROSS JOIN log h ON h.seq = q.seq
  WHERE {_LIVE} ORDER BY q.slot LIMIT ?7"""
 LIST_VIEW_ALL = _LIST_VIEW.format(ranges=_RANGES_ALL)
 LIST_VIEW_ONE = _LIST_VIEW.format(ranges=_RANGES_ONE)
 LIST_VIEW_BELOW = _LIST_VIEW.format(ranges=_RANGES_BELOW)
 PRIVATE = f"""SELECT {_LOG.replace("v.", "h.")} FROM (
- {_VIEW.format(ranges=_RANGES_ALL.replace("IN (0, ?2)", "= ?2"))}) q CROSS JOIN log h ON h.seq = q.seq
+ {_VIEW.format(ranges=_RANGES_OF_OWNER)}) q CROSS JOIN log h ON h.seq = q.seq
  WHERE h.live AND (h.expires IS NULL OR h.expires > ?4) ORDER BY q.slot"""
 # Newest first: the sorter keeps no more rows than the limit asks for.
 NEWEST_ROOT_ALL = LIST_ROOT_ALL.replace("ORDER BY h.slot", "ORDER BY h.seq DESC")
@@ -181,7 +188,7 @@ PATHS_ROOT = f"""SELECT p.path, count(*) FROM head h CROSS JOIN path p ON p.id =
 _ALL_VERSIONS = f"""SELECT {_LOG.replace("v.", "h.")} FROM ({{ranges}}) r CROSS JOIN lineage a ON a.branch = ?1
  CROSS JOIN head n ON n.branch = a.ancestor AND n.slot BETWEEN r.low AND r.high
  CROSS JOIN log h ON h.slot = n.slot AND h.branch = a.ancestor AND h.seq <= min(a.upto, ?8)
- WHERE {_inherits("h.slot")} AND h.seq > ?6 AND CASE WHEN ?5 IS NULL THEN h.memory_type <> 5 ELSE h.memory_type = ?5 END
+ WHERE {inherits("h.slot")} AND h.seq > ?6 AND CASE WHEN ?5 IS NULL THEN h.memory_type <> 5 ELSE h.memory_type = ?5 END
  ORDER BY h.seq LIMIT ?7"""
 ALL_VERSIONS_ALL = _ALL_VERSIONS.format(ranges=_RANGES_ALL)
 ALL_VERSIONS_ONE = _ALL_VERSIONS.format(ranges=_RANGES_ONE)
@@ -200,9 +207,9 @@ SLOTS_AUTHORED = f"SELECT DISTINCT v.slot {_WITHIN} AND v.author = ?3 ORDER BY v
 HISTORIES = f"""SELECT {_LOG} FROM json_each(?2) j CROSS JOIN lineage a ON a.branch = ?1
  CROSS JOIN log v INDEXED BY log_slot
  ON v.slot = j.value AND v.branch = a.ancestor AND v.seq > ?3 AND v.seq <= a.upto
- WHERE {_inherits("j.value")} ORDER BY v.slot, v.seq"""
+ WHERE {inherits("j.value")} ORDER BY v.slot, v.seq"""
 
-ADD_VERSION = f"""INSERT INTO log({_VERSION_COLUMNS}, hash)
+ADD_VERSION = f"""INSERT INTO log({LOG_COLUMNS["version"]}, hash)
  VALUES({", ".join("?" * 26)})"""
 SET_HEAD = """INSERT OR REPLACE INTO head(seq, ts, branch, slot, version, live, value, value_seq, agent, author, run,
  confidence, memory_type, prior, good, bad, outcomes, born, expires, refs)
@@ -210,7 +217,7 @@ SET_HEAD = """INSERT OR REPLACE INTO head(seq, ts, branch, slot, version, live, 
 
 # --- events ----------------------------------------------------------------------------------------------------------
 
-ADD_EVENT = f"INSERT INTO log({_EVENT_COLUMNS}, hash) VALUES({', '.join('?' * 10)})"
+ADD_EVENT = f"""INSERT INTO log({LOG_COLUMNS["event"]}, hash) VALUES({", ".join("?" * 10)})"""
 EVENT = f"SELECT {_EVENT} FROM log v {_EVENT_NAMES} WHERE v.seq = ?"
 _SHOWN = """v.cause IS NULL AND v.seq > ?3 AND v.seq < ?4 AND (p.owner IS NULL OR p.owner IN (0, ?2))
  AND EXISTS(SELECT 1 FROM branch b WHERE b.id = v.branch AND b.namespace = ?1)
@@ -283,8 +290,7 @@ TAG = f"SELECT {_TAG} FROM tag WHERE namespace = ? AND name = ?"
 TAGS = f"SELECT {_TAG} FROM tag WHERE namespace = ? ORDER BY seq, name"
 ADD_TAG = f"INSERT INTO tag({_TAG}) VALUES(?, ?, ?, ?, ?, ?, ?)"
 DELETE_TAG = "DELETE FROM tag WHERE namespace = ? AND name = ?"
-_PULL_REQUEST = """namespace, title, description, source, target, agent, created_at, status, ended_by, ended_at,
- merge_event"""
+_PULL_REQUEST = f"{HASHED['pull_request']}, status, ended_by, ended_at, merge_event"
 PULL_REQUEST = f"SELECT id, {_PULL_REQUEST} FROM pull_request WHERE namespace = ? AND id = ?"
 PULL_REQUESTS = f"SELECT id, {_PULL_REQUEST} FROM pull_request WHERE namespace = ? ORDER BY id"
 ADD_PULL_REQUEST = _add("pull_request", "status", "ended_by", "ended_at", "merge_event")
@@ -293,27 +299,27 @@ _REVIEW = "seq, pull_request, agent, verdict, comment, source_seq, created_at"
 REVIEWS = f"""SELECT {_of(_REVIEW)} FROM json_each(?1) j CROSS JOIN review v ON v.pull_request = j.value
  ORDER BY v.seq"""
 ADD_REVIEW = f"INSERT INTO review({_REVIEW}) VALUES(?, ?, ?, ?, ?, ?, ?)"
-_PENDING_MERGE = "namespace, source, target, paths, close, pull_request, is_open"
+_PENDING_MERGE = f"{HASHED['pending_merge']}, is_open"
 PENDING_MERGES = f"SELECT id, {_PENDING_MERGE} FROM pending_merge WHERE namespace = ? ORDER BY id"
 OPEN_MERGES = f"SELECT id, {_PENDING_MERGE} FROM pending_merge WHERE namespace = ? AND is_open = 1 ORDER BY id"
 SAVE_PENDING_MERGE = "UPDATE pending_merge SET close = ?, pull_request = ?, hash = ? WHERE id = ?"
 ADD_PENDING_MERGE = _add("pending_merge", "is_open")
 END_PENDING_MERGE = "UPDATE pending_merge SET is_open = 0 WHERE id = ?"
-_CONFLICT = "merge, slot, base, source, target, status, take, value, agent"
+_CONFLICT = HASHED["conflict"]
 CONFLICT = f"""SELECT v.id, {_of(_CONFLICT)}, m.id, {_of(_PENDING_MERGE).replace("v.", "m.")}
  FROM conflict v JOIN pending_merge m ON m.id = v.merge WHERE m.namespace = ? AND v.id = ?"""
 CONFLICTS = f"""SELECT v.id, {_of(_CONFLICT)} FROM json_each(?1) j CROSS JOIN conflict v ON v.merge = j.value
  ORDER BY v.id"""
 ADD_CONFLICT = _add("conflict")
 SAVE_CONFLICT = "UPDATE conflict SET status = ?, take = ?, value = ?, agent = ?, hash = ? WHERE id = ?"
-_GRANT = "branch, grantee_type, grantee, permission, agent, created_at"
+_GRANT = HASHED["access"]
 GRANTS = f"SELECT {_GRANT} FROM access WHERE branch = ? ORDER BY grantee_type, grantee"
 GRANTS_OF = """SELECT a.branch, a.permission FROM json_each(?2) j CROSS JOIN access a INDEXED BY access_grantee
  ON a.grantee_type = json_extract(j.value, '$[0]') AND a.grantee = json_extract(j.value, '$[1]')
  CROSS JOIN branch b ON b.id = a.branch AND b.namespace = ?1"""
 SAVE_GRANT = _add("access", verb="INSERT OR REPLACE")
 DELETE_GRANT = "DELETE FROM access WHERE branch = ? AND grantee_type = ? AND grantee = ?"
-_API_KEY = "id, namespace, name, digest, agents, role, agent, created_at, expires_at, revoked_at"
+_API_KEY = f"{HASHED['api_key']}, revoked_at"
 API_KEY = f"SELECT {_API_KEY} FROM api_key WHERE id = ?"
 API_KEYS = f"SELECT {_API_KEY} FROM api_key WHERE namespace = ? ORDER BY created_at, id"
 ADD_API_KEY = _add("api_key", "revoked_at")
@@ -321,16 +327,16 @@ REVOKE_API_KEY = "UPDATE api_key SET revoked_at = ? WHERE id = ? AND revoked_at 
 
 # --- the whole -------------------------------------------------------------------------------------------------------
 
-COUNT_LASTING = f"""SELECT count(*) FROM ({_VIEW.format(ranges=_RANGES_ALL.replace("IN (0, ?2)", "= ?2"))}) q
+COUNT_LASTING = f"""SELECT count(*) FROM ({_VIEW.format(ranges=_RANGES_OF_OWNER)}) q
  CROSS JOIN log h ON h.seq = q.seq WHERE h.expires IS NULL AND {_LIVE}"""
 COUNT_LASTING_ROOT = """SELECT count(*) FROM head h CROSS JOIN path p ON p.id = h.slot >> 24 AND p.owner = ?2
  WHERE h.branch = ?1 AND h.live AND h.expires IS NULL AND h.memory_type <> 5"""
 COUNT_EXPIRING = f"""SELECT count(*) FROM (
  SELECT DISTINCT v.slot AS slot FROM lineage a CROSS JOIN log v INDEXED BY log_expires
  ON v.branch = a.ancestor AND v.expires IS NOT NULL AND v.seq <= a.upto
- CROSS JOIN path p ON p.id = v.slot >> 24 AND p.owner IN (0, ?2) WHERE a.branch = ?1 AND {_inherits("v.slot")}) q
+ CROSS JOIN path p ON p.id = v.slot >> 24 AND p.owner IN (0, ?2) WHERE a.branch = ?1 AND {inherits("v.slot")}) q
  CROSS JOIN log h ON h.seq = (SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
- ON w.slot = q.slot AND w.branch = a.ancestor AND w.seq <= a.upto WHERE a.branch = ?1 AND {_inherits("q.slot")}
+ ON w.slot = q.slot AND w.branch = a.ancestor AND w.seq <= a.upto WHERE a.branch = ?1 AND {inherits("q.slot")}
  ORDER BY a.depth, w.seq DESC LIMIT 1)
  WHERE h.live AND h.expires > ?3 AND h.memory_type <> 5"""
 COUNT_ENTRIES = f"""SELECT count(*) FROM ({_VIEW.format(ranges=_RANGES_ALL)}) q CROSS JOIN log h ON h.seq = q.seq
@@ -343,7 +349,7 @@ COUNT_EVENTS = f"""SELECT count(*) FROM log v CROSS JOIN branch b ON b.id = v.br
  LEFT JOIN path p ON p.id = v.slot >> 24
  WHERE v.cause IS NULL AND b.namespace = ?1 AND (p.owner IS NULL OR p.owner IN (0, ?2))
  AND {_READABLE}"""
-COUNT_BRANCHES = f"SELECT count(*) FROM branch b WHERE b.namespace = ?1 AND {_READABLE} AND ?2 IS ?2"
+COUNT_BRANCHES = f"SELECT count(*) FROM branch b WHERE b.namespace = ?1 AND {_READABLE}"
 COUNT_AGENTS = f"""SELECT count(DISTINCT v.agent) FROM log v CROSS JOIN branch b ON b.id = v.branch
  LEFT JOIN path p ON p.id = v.slot >> 24
  WHERE b.namespace = ?1 AND (p.owner IS NULL OR p.owner IN (0, ?2))

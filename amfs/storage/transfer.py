@@ -8,6 +8,7 @@ new one. A slot, its path and an agent that exist already are found by name.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -184,12 +185,7 @@ _NAMED_IN_DETAILS = {
 
 _CODES = {"type": EVENT_TYPE, "memory_type": MEMORY_TYPE}
 
-_HASHED_EVENT = ("seq", "ts", "branch", "type", "agent", "actor", "grp", "run", "details")
-_HASHED_VERSION = (
-    "seq", "ts", "branch", "type", "slot", "cause", "grp", "origin", "details", "version", "live", "value", "value_seq",
-    "agent", "author", "run", "confidence", "memory_type", "prior", "good", "bad", "outcomes", "born", "expires",
-    "refs",
-)  # fmt: skip
+_HASHED = {kind: re.split(r",\s+", columns) for kind, columns in q.LOG_COLUMNS.items()}
 
 _FILL_HEAD = """INSERT INTO head(branch, slot, seq, ts, version, live, value, value_seq, agent, author, run, confidence,
  memory_type, prior, good, bad, outcomes, born, expires, refs)
@@ -385,7 +381,7 @@ class Import:
             self._is_older = values["ts"] <= self._last_ts
         if values["details"] is not None and any(self._moved.values()):
             values["details"] = json.dumps(self._moved_within(json.loads(values["details"])), ensure_ascii=False)
-        hashed = _HASHED_EVENT if values["slot"] is None else _HASHED_VERSION
+        hashed = _HASHED["event" if values["slot"] is None else "version"]
         made = row_hash(tuple(values[name] for name in hashed))
         self._connection.execute(table.insert, (*values.values(), made))
 
