@@ -74,12 +74,10 @@ def _plan(context: Context, source: BranchRow, wanted: Request) -> merge.Plan:
     on_source = replace(context, branch=source)
     deltas = {delta.slot_id: delta for one in wanted.picks for delta in [_delta(context, on_source, one)]}
     changed = [delta for delta in deltas.values() if not diff.is_unchanged(delta.base, delta.source)]
-    changed.sort(key=lambda delta: (delta.slot.path, delta.slot.key, delta.slot.owner))
+    changed.sort(key=lambda delta: diff.by_name(delta.slot))
     comparison = diff.compare(context, source, context.branch)
-    plan = merge.decide_all(
-        context, merge.Plan(comparison, len(changed), [], [], [], [], [], refused=False), changed, wanted.merge, {}
-    )
-    return plan if plan.applied or plan.skipped or plan.conflicts else plan._replace(changed=0)
+    plan = merge.decide_all(context, comparison, changed, wanted.merge, {})
+    return plan if plan.applied or plan.skipped or plan.clashing else plan._replace(changed=0)
 
 
 def _delta(context: Context, on_source: Context, wanted: Pick) -> Delta:
@@ -91,8 +89,8 @@ def _delta(context: Context, on_source: Context, wanted: Pick) -> Delta:
     made = _history(on_source, wanted)
     picked = made[-1]
     target = context.tx.visible(context.branch, picked.slot)
-    state = versions.present(picked, None)
-    under = [row for row in map(_live, made[:-1]) if not diff.same_value(row, state)]
+    state = versions.live(picked)
+    under = [row for row in map(versions.live, made[:-1]) if not diff.same_value(row, state)]
     now = context.time()
     return Delta(
         context.tx.slots([picked.slot])[picked.slot],
@@ -103,10 +101,6 @@ def _delta(context: Context, on_source: Context, wanted: Pick) -> Delta:
         picked,
         target,
     )
-
-
-def _live(row: VersionRow) -> VersionRow | None:
-    return versions.present(row, None)
 
 
 def _history(on_source: Context, wanted: Pick) -> Sequence[VersionRow]:

@@ -194,7 +194,12 @@ def deltas(context: Context, comparison: Comparison, side: View, other: View) ->
     if comparison.private_base != comparison.base:
         found = [delta for delta in found if delta.slot.owner == SHARED]
         found += _deltas(context, comparison.private_base, side, other, context.agent_id)
-    return sorted(found, key=lambda delta: (delta.slot.path, delta.slot.key, delta.slot.owner))
+    return sorted(found, key=lambda delta: by_name(delta.slot))
+
+
+def by_name(slot: Slot) -> tuple[str, str, int]:
+    """Sort entries by path and key, a shared one before a private one of the same name."""
+    return slot.path, slot.key, slot.owner
 
 
 def _deltas(context: Context, base: View, side: View, other: View, owner: int | None) -> list[Delta]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from amfs.core import branches, timeline, validation
+from dataclasses import replace
+
+from amfs.core import branches, timeline, validation, versions
 from amfs.core.context import MAIN, WriteContext
 from amfs.errors import AgentExistsError
 from amfs.models import EventType, MemoryType
-from amfs.storage.base import EVENT_CODE, MEMORY_CODE, SHARED, BranchRow, NewVersion, Segment, VersionRow
-
-_FORK = EVENT_CODE[EventType.FORK]
+from amfs.storage.base import MEMORY_CODE, SHARED, BranchRow, Segment, VersionRow
 
 
 def fork(context: WriteContext, new_agent_id: object) -> int:
@@ -78,13 +78,8 @@ def _hand_over(context: WriteContext, main: BranchRow, agent: int, event: int) -
     tx = context.tx
     if not tx.owns_private(context.agent_id):
         return
-    made: list[NewVersion] = []
+    made: list[tuple[VersionRow, int | None]] = []
     for row in tx.private(context.branch, context.agent_id, context.now):
         slot = tx.slots([row.slot])[row.slot]
-        seq = context.next_seq()
-        version = row._replace(
-            seq=seq, ts=context.now, branch=main.id, slot=tx.add_slot(agent, slot.path, slot.key), version=1,
-            agent=context.agent_id, run=context.run_row,
-        )  # fmt: skip
-        made.append(NewVersion(version, _FORK, event, None, row.seq, None))
-    tx.append_versions(made)
+        made.append((row._replace(slot=tx.add_slot(agent, slot.path, slot.key), version=1), row.seq))
+    versions.append_under(replace(context, branch=main), event, EventType.FORK, made)

@@ -32,7 +32,7 @@ from amfs.models import (
     Permission,
     Side,
 )
-from amfs.storage.base import EVENT_CODE, SHARED, MergeEdge, NewVersion, VersionRow
+from amfs.storage.base import MergeEdge, VersionRow
 
 if TYPE_CHECKING:
     from amfs.core.diff import Comparison, Delta
@@ -62,19 +62,20 @@ class Request(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a merge would do, entry by entry; the lists hold deltas, ``writes`` the version each applied one becomes.
-
-    ``conflicts`` shows what the deltas in ``clashing`` are.
-    """
+    """What a merge would do, entry by entry; ``writes`` are the versions that the entries ``applied`` become."""
 
     comparison: Comparison
     changed: int
     applied: list[Delta]
     writes: list[Write]
     skipped: list[Delta]
-    conflicts: list[Conflict]
-    clashing: list[Delta]
+    clashing: list[tuple[Delta, Conflict]]
     refused: bool
+
+    @property
+    def conflicts(self) -> tuple[Conflict, ...]:
+        """What stands between the entries that clash."""
+        return tuple(conflict for _, conflict in self.clashing)
 
 
 class Write(NamedTuple):
@@ -171,7 +172,8 @@ def carry_out(
     plan = _plan(context, row, wanted, decisions)
     refuse(context, row, wanted, plan)
     if plan.conflicts:
-        stored = pending.store(context, row, wanted.paths, plan.clashing, close=wanted.close, pull_request=pull_request)
+        clashing = [delta for delta, _ in plan.clashing]
+        stored = pending.store(context, row, wanted.paths, clashing, close=wanted.close, pull_request=pull_request)
         return result(context, row, wanted, plan, None).model_copy(update={"conflicts": stored})
     done = result(context, row, wanted, plan, _apply(context, row, wanted, plan) if plan.changed else None)
     if wanted.paths is None:
@@ -215,11 +217,20 @@ def _plan(context: Context, source: BranchRow, wanted: Request, decisions: Decis
     refused = bool(changed) and _refused(context, comparison, wanted)
     if wanted.strategy is MergeStrategy.MANUAL:
         decisions = pending.decisions(context, source, context.branch, wanted.paths)
-    return decide_all(context, Plan(comparison, len(changed), [], [], [], [], [], refused), changed, wanted, decisions)
+    return decide_all(context, comparison, changed, wanted, decisions, refused=refused)
 
 
-def decide_all(context: Context, plan: Plan, changed: Sequence[Delta], wanted: Request, decisions: Decisions) -> Plan:
-    """Fill a plan with what becomes of every entry; entries that a resolver has not seen yet leave the transaction."""
+def decide_all(
+    context: Context,
+    comparison: Comparison,
+    changed: Sequence[Delta],
+    wanted: Request,
+    decisions: Decisions,
+    *,
+    refused: bool = False,
+) -> Plan:
+    """Return what becomes of every entry; entries that a resolver has not seen yet leave the transaction."""
+    plan = Plan(comparison, len(changed), [], [], [], [], refused)
     undecided: list[Delta] = []
     for delta in changed:
         _decide(context, delta, wanted, decisions, plan, undecided)
@@ -248,8 +259,7 @@ def _decide(
     elif wanted.resolver is not None and identity(delta) not in decisions:
         undecided.append(delta)
     else:
-        plan.conflicts.append(conflict)
-        plan.clashing.append(delta)
+        plan.clashing.append((delta, conflict))
 
 
 def _accept(delta: Delta, write: Write | None, plan: Plan) -> None:
@@ -387,32 +397,19 @@ def _apply(context: WriteContext, source: BranchRow, wanted: Request, plan: Plan
 def write_plan(context: WriteContext, plan: Plan, event_type: EventType, about: dict[str, Any]) -> int:
     """Append an event and the versions under it, and return its seq."""
     event = timeline.append(context, event_type, about)
-    made: list[NewVersion] = []
-    for write in plan.writes:
-        seq = context.next_seq()
-        row = write.row._replace(
-            seq=seq, ts=context.now, branch=context.branch.id, agent=context.agent_id, run=context.run_row,
-            value_seq=write.row.value_seq or seq,
-        )  # fmt: skip
-        made.append(NewVersion(row, EVENT_CODE[event_type], event, context.group, write.origin, None))
-    context.tx.append_versions(made)
+    versions.append_under(context, event, event_type, plan.writes)
     return event
 
 
 def details(context: Context, source: BranchRow, wanted: Request, plan: Plan) -> dict[str, Any]:
     """Return what the event of a merge or cherry-pick tells."""
-
-    def figures(shared: bool) -> dict[str, Any]:
-        applied = [delta for delta in plan.applied if (delta.slot.owner == SHARED) is shared]
-        skipped = [delta for delta in plan.skipped if (delta.slot.owner == SHARED) is shared]
-        names = [f"{delta.slot.path}/{delta.slot.key}" for delta in skipped]
-        return {"merged_entries": len(applied), **({"skipped": names} if names else {})}
-
     comparison = plan.comparison
     about: dict[str, Any] = {
         "source": source.name,
         "strategy": wanted.strategy.value,
-        **figures(shared=True),
+        **timeline.figures(
+            "merged_entries", [delta.slot for delta in plan.applied], [delta.slot for delta in plan.skipped]
+        ),
         "base_branch": context.tx.branch_by_id(comparison.base.branch).name,
         "base_seq": comparison.base.seq,
         "source_seq": comparison.source.seq,
@@ -420,8 +417,6 @@ def details(context: Context, source: BranchRow, wanted: Request, plan: Plan) ->
     }
     if wanted.paths is not None:
         about["paths"] = list(wanted.paths)
-    if any(delta.slot.owner != SHARED for delta in (*plan.applied, *plan.skipped)):
-        about["private"] = figures(shared=False)
     return about
 
 
@@ -443,7 +438,7 @@ def result(context: Context, source: BranchRow, wanted: Request, plan: Plan, eve
         merged_entries=0 if plan.refused or plan.conflicts else len(plan.applied),
         applied=tuple(diff.to_change(context, delta) for delta in plan.applied),
         skipped=tuple(diff.to_change(context, delta) for delta in plan.skipped),
-        conflicts=tuple(plan.conflicts),
+        conflicts=plan.conflicts,
         base_branch=context.name_of(comparison.base.branch),
         base_seq=comparison.base.seq,
         source_seq=comparison.source.seq,

@@ -17,11 +17,10 @@ from amfs.core.evidence import beta_posterior
 from amfs.core.validation import Named
 from amfs.errors import EntryNotFoundError, InvalidInputError, OutcomeNotFoundError
 from amfs.models import Cause, EventType, Evidence, Explanation, MemoryType, Outcome, OutcomeType
-from amfs.storage.base import EVENT_CODE, MEMORY_CODE, SHARED, NewVersion, Slot, VersionRow
+from amfs.storage.base import MEMORY_CODE, SHARED, Slot, VersionRow
 
 __all__ = ["beta_posterior", "commit_resolving", "explain"]
 
-_OUTCOME = EVENT_CODE[EventType.OUTCOME]
 _MESSAGE = MEMORY_CODE[MemoryType.MESSAGE]
 
 
@@ -118,8 +117,8 @@ def _commit(context: WriteContext, judgement: Judgement, answers: Mapping[Eviden
     after = _evidence_after(context, judgement, moved, answers)
     context.run_row = run_rows[-1]
     seq = timeline.append(context, EventType.OUTCOME, _details(context, judgement, judged))
-    made = [_version(context, one, evidence) for one, evidence in zip(moved, after, strict=True)]
-    tx.append_versions([NewVersion(row, _OUTCOME, seq, context.group, None, None) for row in made])
+    judged_rows = [(_version(one, evidence), None) for one, evidence in zip(moved, after, strict=True)]
+    made = versions.append_under(context, seq, EventType.OUTCOME, judged_rows)
     tx.records.add_outcome(context.namespace, judgement.ref, judgement.outcome_type, seq)
     made_by_slot = {row.slot: row.seq for row in made}
     tx.records.add_judged(seq, [(one.read.seq, made_by_slot.get(one.read.slot), one.skipped) for one in judged])
@@ -211,13 +210,12 @@ def _checked(answer: object) -> Evidence:
     return answer
 
 
-def _version(context: WriteContext, judged: Judged, evidence: Evidence) -> VersionRow:
+def _version(judged: Judged, evidence: Evidence) -> VersionRow:
     current = judged.current
     assert current is not None, "what is not skipped is there"  # noqa: S101
     return current._replace(
-        seq=context.next_seq(), ts=context.now, branch=context.branch.id, version=current.version + 1,
-        agent=context.agent_id, run=context.run_row, confidence=evidence.confidence, prior=evidence.prior,
-        good=evidence.good, bad=evidence.bad, outcomes=current.outcomes + 1,
+        version=current.version + 1, confidence=evidence.confidence, prior=evidence.prior, good=evidence.good,
+        bad=evidence.bad, outcomes=current.outcomes + 1,
     )  # fmt: skip
 
 

@@ -16,9 +16,7 @@ from amfs.core.context import Access, Context, WriteContext
 from amfs.core.diff import View
 from amfs.errors import InvalidInputError, RollbackTouchesOthersError
 from amfs.models import Change, EventType, RollbackResult
-from amfs.storage.base import EVENT_CODE, NOBODY, NOW, SHARED, NewVersion, RollbackRow, Slot, VersionRow
-
-_ROLLBACK = EVENT_CODE[EventType.ROLLBACK]
+from amfs.storage.base import NOBODY, NOW, RollbackRow, Slot, VersionRow
 
 
 class Request(NamedTuple):
@@ -99,9 +97,9 @@ def _plan(context: Context, wanted: Request) -> Plan:
     then, now = (context.tx.visible_many(context.branch.id, slots, upto) for upto in (seq, NOW))
     names = context.tx.slots(slots)
     restored = [
-        Restored(names[slot], now[slot], _live(then.get(slot)))
+        Restored(names[slot], now[slot], versions.live(then.get(slot)))
         for slot in now
-        if not diff.is_unchanged(_live(now[slot]), _live(then.get(slot)))
+        if not diff.is_unchanged(versions.live(now[slot]), versions.live(then.get(slot)))
     ]
     touched = {one.newest.slot for one in restored}
     others = Counter(
@@ -119,12 +117,12 @@ def _plan_author(context: Context, seq: int, author: int, slots: Sequence[int]) 
         newest, before = made[-1], then.get(slot)
         if newest.author == author:
             under = next((row for row in reversed(made) if row.author != author), before)
-            if not diff.is_unchanged(_live(newest), _live(under)):
-                plan.restored.append(Restored(names[slot], newest, _live(under)))
+            if not diff.is_unchanged(versions.live(newest), versions.live(under)):
+                plan.restored.append(Restored(names[slot], newest, versions.live(under)))
         else:
             first = next(number for number, row in enumerate(made) if row.author == author)
             under = made[first - 1] if first else before
-            plan.skipped.append(Restored(names[slot], newest, _live(under)))
+            plan.skipped.append(Restored(names[slot], newest, versions.live(under)))
     return plan._replace(restored=_sorted(plan.restored), skipped=_sorted(plan.skipped))
 
 
@@ -135,13 +133,8 @@ def _made_since(context: Context, slots: Sequence[int], seq: int) -> Mapping[int
     return by_slot
 
 
-def _live(row: VersionRow | None) -> VersionRow | None:
-    """Return a state to restore; that its deadline passed does not matter here."""
-    return versions.present(row, None)
-
-
 def _sorted(restored: list[Restored]) -> list[Restored]:
-    return sorted(restored, key=lambda one: (one.slot.path, one.slot.key, one.slot.owner))
+    return sorted(restored, key=lambda one: diff.by_name(one.slot))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -150,37 +143,28 @@ def _sorted(restored: list[Restored]) -> list[Restored]:
 def _apply(context: WriteContext, wanted: Request, plan: Plan) -> int:
     """Write a plan and return the seq of its event."""
     event = timeline.append(context, EventType.ROLLBACK, _details(context, wanted, plan))
-    made: list[NewVersion] = []
-    for one in plan.restored:
-        seq = context.next_seq()
-        if one.wanted is None:
-            row = versions.tombstone(one.newest, context.agent_id)._replace(value_seq=seq)
-        else:
-            row = one.wanted._replace(version=one.newest.version + 1)
-        row = row._replace(
-            seq=seq, ts=context.now, branch=context.branch.id, agent=context.agent_id, run=context.run_row
-        )
-        made.append(NewVersion(row, _ROLLBACK, event, context.group, None, None))
-    context.tx.append_versions(made)
+    rows = [
+        versions.tombstone(one.newest, context.agent_id)
+        if one.wanted is None
+        else one.wanted._replace(version=one.newest.version + 1)
+        for one in plan.restored
+    ]
+    versions.append_under(context, event, EventType.ROLLBACK, [(row, None) for row in rows])
     if wanted.author is None:
         context.tx.records.add_rollback(RollbackRow(context.branch.id, event, plan.seq, context.agent_id))
     return event
 
 
 def _details(context: Context, wanted: Request, plan: Plan) -> dict[str, Any]:
-    def figures(shared: bool) -> dict[str, Any]:
-        restored = [one for one in plan.restored if (one.slot.owner == SHARED) is shared]
-        skipped = [f"{one.slot.path}/{one.slot.key}" for one in plan.skipped if (one.slot.owner == SHARED) is shared]
-        return {"restored_entries": len(restored), **({"skipped": skipped} if skipped else {})}
-
-    details: dict[str, Any] = {"seq": plan.seq, **figures(shared=True)}
+    details: dict[str, Any] = {
+        "seq": plan.seq,
+        **timeline.figures("restored_entries", [one.slot for one in plan.restored], [one.slot for one in plan.skipped]),
+    }
     if isinstance(wanted.moment, str):
         branch = context.tx.branch_by_id(moments.find_tag(context, wanted.moment).branch)
         details |= {"tag": wanted.moment, "tag_branch": branch.name}
     if wanted.author is not None:
         details["agent_id"] = wanted.author
-    if any(one.slot.owner != SHARED for one in (*plan.restored, *plan.skipped)):
-        details["private"] = figures(shared=False)
     return details
 
 
@@ -199,7 +183,7 @@ def _result(context: Context, wanted: Request, plan: Plan, event: int | None) ->
 
 
 def _change(context: Context, one: Restored) -> Change:
-    before, after = _live(one.newest), one.wanted
+    before, after = versions.live(one.newest), one.wanted
     return versions.change(
         one.slot,
         None if before is None else versions.entry(context, before, one.slot, superseded=True),

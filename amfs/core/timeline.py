@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from amfs.core import moments, validation
@@ -18,6 +19,7 @@ from amfs.storage.base import (
     SHARED,
     EventRow,
     NewEvent,
+    Slot,
     TimelineFilter,
 )
 
@@ -94,6 +96,21 @@ def record_context(context: WriteContext, label: object, summary: object, source
         details["source"] = validation.name("source", source, validation.MAX_VALUE_BYTES)
     seq = append(context, EventType.CONTEXT, details)
     return event_at(context, seq)
+
+
+def figures(counted: str, done: Iterable[Slot], skipped: Iterable[Slot]) -> dict[str, Any]:
+    """Return how many entries an event changed, under the name ``counted``, and which it skipped.
+
+    Those that are private stand apart, to be added for whom they concern.
+    """
+    counts, names = Counter(slot.owner == SHARED for slot in done), dict[bool, list[str]]()
+    for slot in skipped:
+        names.setdefault(slot.owner == SHARED, []).append(f"{slot.path}/{slot.key}")
+    shared, private = (
+        {counted: counts[is_shared], **({"skipped": names[is_shared]} if is_shared in names else {})}
+        for is_shared in (True, False)
+    )
+    return {**shared, **({"private": private} if counts[False] or False in names else {})}
 
 
 def event_at(context: Context, seq: int) -> Event:

@@ -29,7 +29,7 @@ from amfs.storage.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from amfs.core.validation import CheckedPut
 
@@ -77,6 +77,25 @@ def delete(context: WriteContext, wanted: Named, details: str | None = None) -> 
     context.tx.append_version(NewVersion(gone, _DELETE, None, context.group, None, details))
     conflicts.sight(context, slot, None)
     return True
+
+
+def append_under(
+    context: WriteContext, event: int, event_type: EventType, made: Iterable[tuple[VersionRow, int | None]]
+) -> list[VersionRow]:
+    """Append the versions that a larger event makes, each with the version it was taken from, and return them.
+
+    A row says all but where, when, by whom and in which run it is committed; without a ``value_seq`` it owns its value.
+    """
+    appended: list[NewVersion] = []
+    for row, origin in made:
+        seq = context.next_seq()
+        placed = row._replace(
+            seq=seq, ts=context.now, branch=context.branch.id, agent=context.agent_id, run=context.run_row,
+            value_seq=row.value_seq or seq,
+        )  # fmt: skip
+        appended.append(NewVersion(placed, EVENT_CODE[event_type], event, context.group, origin, None))
+    context.tx.append_versions(appended)
+    return [new.row for new in appended]
 
 
 def tombstone(row: VersionRow, author: int) -> VersionRow:
@@ -370,6 +389,11 @@ def versions_of(context: Context, name: Named) -> list[VersionRow]:
             return rows
         found = found or rows
     return found
+
+
+def live(row: VersionRow | None) -> VersionRow | None:
+    """Return a version if it is live, whether or not its deadline has passed."""
+    return present(row, None)
 
 
 def present(row: VersionRow | None, now: int | None) -> VersionRow | None:

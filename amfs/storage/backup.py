@@ -22,7 +22,7 @@ from amfs.models import Durability
 from amfs.storage import files
 from amfs.storage.locking import FileLock
 from amfs.storage.migrations import APPLICATION_ID
-from amfs.storage.sqlite import MEMORY, SQLiteStorage, recognise, translate
+from amfs.storage.sqlite import MEMORY, SQLiteStorage, look_at, recognise, translate
 
 Checked = tuple[list[str], int, list[tuple[str, str]]]
 """The names of the checks, the number of versions, and what was found."""
@@ -72,7 +72,7 @@ def _source(path: Path) -> closing[sqlite3.Connection]:
     """Open a backup so that neither it nor a log beside it can change."""
     if not path.exists():
         raise CannotOpenDatabaseError(f"there is no file {str(path)!r}; pass the path of a backup")
-    connection = _look(path)
+    connection = look_at(path)
     try:
         is_empty = recognise(connection, str(path)) == 0
     except BaseException as error:
@@ -84,13 +84,6 @@ def _source(path: Path) -> closing[sqlite3.Connection]:
         connection.close()
         raise NotADatabaseError(f"{str(path)!r} is empty; pass the path of a backup")
     return closing(connection)
-
-
-def _look(path: Path) -> sqlite3.Connection:
-    """Open a database that must not change; without a log beside it, SQLite need not make the files of one."""
-    logged = Path(f"{path}-wal").exists()
-    uri = f"{path.as_uri()}?mode=ro{'' if logged else '&immutable=1'}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
 
 
 def _copy(connection: sqlite3.Connection, copy: Path, target: Path) -> None:
@@ -163,7 +156,7 @@ def _require_unused(path: Path) -> None:
 
 
 def _require_ours(path: Path) -> None:
-    with closing(_look(path)) as connection:
+    with closing(look_at(path)) as connection:
         ours = int(connection.execute("PRAGMA application_id").fetchone()[0]) == APPLICATION_ID
     if not ours and path.stat().st_size:
         raise NotADatabaseError(f"{str(path)!r} is a file of another program; it was not touched. Choose another path")

@@ -75,6 +75,14 @@ def translate(error: Failure, database: str) -> DatabaseError:
     return kind(f"database {database!r} {what}")
 
 
+def look_at(path: Path) -> sqlite3.Connection:
+    """Open a database that must not change, not even by recovering its log."""
+    # Without a log beside it the file is all there is; to say so keeps SQLite from making the files a log needs.
+    logged = Path(f"{path}-wal").exists()
+    uri = f"{path.as_uri()}?mode=ro{'' if logged else '&immutable=1'}"
+    return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
 def recognise(connection: sqlite3.Connection, database: str) -> int:
     """Return the schema version of a database that is ours, 0 of one that is empty, or raise."""
     found = int(connection.execute("PRAGMA user_version").fetchone()[0])
@@ -300,10 +308,7 @@ class SQLiteStorage:
         path = self._location.path
         if path is None or self._read_only or not path.exists():
             return
-        # Without a log beside it the file is all there is; to say so keeps SQLite from making the files a log needs.
-        logged = Path(f"{path}-wal").exists()
-        uri = f"{path.as_uri()}?mode=ro{'' if logged else '&immutable=1'}"
-        connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)
+        connection = look_at(path)
         try:
             recognise(connection, self.database)
         except sqlite3.OperationalError:  # it must be recovered first, which only a connection that writes can do
