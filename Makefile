@@ -14,7 +14,7 @@ find_python = for name in python3 python3.13 python3.12 python3.11; do \
 PYTHON := $(or $(PYTHON),$(shell $(find_python)))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint check bench
+.PHONY: help venv demo test lint check bench eval
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/'
@@ -37,6 +37,9 @@ check: lint test ## what a change must pass
 
 bench: venv ## the ratios of ARCHITECTURE.md, measured here
 	@$(BIN)/python tests/benchmarks
+
+eval: venv ## how well search answers questions, by words, by meaning, and by both
+	@$(BIN)/python tests/evaluation
 
 $(INSTALLED): $(PROJECTS)
 	@"$(PYTHON)" -c $(new_enough) 2>/dev/null || { echo "AMFS needs Python 3.11 or newer; say where: PYTHON=..." >&2; exit 1; }

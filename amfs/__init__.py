@@ -11,6 +11,7 @@ from amfs.core.context import (
     OutcomePolicy,
     Resolver,
 )
+from amfs.core.embedder import Embedder
 from amfs.core.evidence import beta_posterior
 from amfs.core.grants import Principal
 from amfs.core.merge import MergeResolver
@@ -37,6 +38,7 @@ from amfs.errors import (
     DatabaseBusyError,
     DatabaseError,
     DatabaseFullError,
+    EmbeddingError,
     EntryNotFoundError,
     ExperimentContextLostError,
     FastForwardRefusedError,
@@ -128,9 +130,12 @@ from amfs.models import (
     ReviewVerdict,
     Role,
     RollbackResult,
+    SearchHit,
+    SearchWeights,
     Side,
     Stats,
     Tag,
+    Tokenizer,
     VerifyReport,
 )
 from amfs.transaction import MemoryTransaction
@@ -177,6 +182,8 @@ __all__ = [
     "Delete",
     "DiffType",
     "Durability",
+    "Embedder",
+    "EmbeddingError",
     "Entry",
     "EntryKey",
     "EntryNotFoundError",
@@ -247,6 +254,8 @@ __all__ = [
     "RollbackTouchesOthersError",
     "Run",
     "RunNotFoundError",
+    "SearchHit",
+    "SearchWeights",
     "Side",
     "StaleWriteError",
     "Stats",
@@ -254,6 +263,7 @@ __all__ = [
     "TagExistsError",
     "TagNotFoundError",
     "TagOffLineageError",
+    "Tokenizer",
     "UsageError",
     "VerifyReport",
     "beta_posterior",

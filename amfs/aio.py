@@ -53,9 +53,12 @@ from amfs.models import (
     ReviewVerdict,
     Role,
     RollbackResult,
+    SearchHit,
+    SearchWeights,
     Side,
     Stats,
     Tag,
+    Tokenizer,
     VerifyReport,
 )
 from amfs.transaction import MemoryTransaction
@@ -246,6 +249,36 @@ class AsyncAgentMemory:
 
     async def _apply_reads(self, batch: batches.Batch, branch: str | None) -> list[Any]:
         return await self._record(self._memory._find_batch(batch, branch=branch))
+
+    async def search(
+        self,
+        query: str | None = None,
+        *,
+        entity_path: str | None = None,
+        agent_id: str | None = None,
+        memory_type: MemoryType | str | Iterable[MemoryType | str] | None = None,
+        min_confidence: float = 0.0,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        pattern_refs: Iterable[str] = (),
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the word of LangGraph's stores
+        at: Moment | None = None,
+        branch: str | Iterable[str] | None = None,
+        weights: SearchWeights | Mapping[str, Any] | None = None,
+        explain: bool = False,
+        limit: int = 10,
+        cursor: str | None = None,
+    ) -> Page[SearchHit]:
+        """Return the entries that answer a query; see AgentMemory.search. It runs on a thread of its own."""
+        return await asyncio.to_thread(
+            self._memory.search, query, entity_path=entity_path, agent_id=agent_id, memory_type=memory_type,
+            min_confidence=min_confidence, since=since, until=until, pattern_refs=pattern_refs, filter=filter, at=at,
+            branch=branch, weights=weights, explain=explain, limit=limit, cursor=cursor,
+        )  # fmt: skip
+
+    async def rebuild_search_index(self, tokenizer: Tokenizer | str | None = None) -> Tokenizer:
+        """Make the search index of the whole file anew; see AgentMemory.rebuild_search_index."""
+        return await self._writer.run(self._memory.rebuild_search_index, tokenizer)
 
     def transaction(self, message: str = "", *, branch: str | None = None) -> AsyncMemoryTransaction:
         """Return a context that buffers writes and commits them at once; see AgentMemory.transaction."""

@@ -43,6 +43,7 @@
     │   ├── BranchExistsError                branch_exists
     │   ├── BranchClosedError                branch_closed
     │   └── BranchDepthError                 branch_depth
+    ├── EmbeddingError                       embedding
     ├── UsageError (RuntimeError)            usage
     │   ├── HandleClosedError                handle_closed
     │   ├── ExperimentContextLostError       experiment_context_lost
@@ -89,6 +90,7 @@ __all__ = [
     "DatabaseBusyError",
     "DatabaseError",
     "DatabaseFullError",
+    "EmbeddingError",
     "EntryNotFoundError",
     "ExperimentContextLostError",
     "FastForwardRefusedError",
@@ -393,6 +395,12 @@ class BranchDepthError(BranchError):
     """A branch would have more than 64 ancestors; create it from a branch nearer to main."""
 
     code = "branch_depth"
+
+
+class EmbeddingError(AMFSError):
+    """The embedder failed, or returned what are no vectors; what it made before is kept, and memory is untouched."""
+
+    code = "embedding"
 
 
 class UsageError(AMFSError, RuntimeError):

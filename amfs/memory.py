@@ -31,6 +31,7 @@ from amfs.core import (
     resolutions,
     rollback,
     runs,
+    search,
     tags,
     timeline,
     transfer,
@@ -38,6 +39,7 @@ from amfs.core import (
     versions,
 )
 from amfs.core.context import OWNER, Access, Clock, Context, OutcomePolicy, Resolver, Rights, Seen
+from amfs.core.embedder import Embed, Embedder, meaning_of
 from amfs.core.grants import Principal
 from amfs.core.runs import LiveRuns, Run
 from amfs.errors import ExperimentContextLostError, HandleClosedError
@@ -74,9 +76,12 @@ from amfs.models import (
     ReviewVerdict,
     Role,
     RollbackResult,
+    SearchHit,
+    SearchWeights,
     Side,
     Stats,
     Tag,
+    Tokenizer,
     VerifyReport,
 )
 from amfs.storage import open_storage, restore_database
@@ -118,6 +123,8 @@ class AgentMemory:
             outside any transaction and may use the memory.
         read_events: When reads of other agents' entries are recorded: ``"sync"``, ``"batched"`` or ``"off"``.
         outcome_policy: How an outcome moves confidence. Default: ``amfs.beta_posterior``.
+        embed: What turns texts into vectors, to search by meaning, too: an ``Embedder``, or a function from a list of
+            texts to a list of vectors.
         max_value_bytes: The size limit of one value as JSON text in UTF-8.
         principal: On whose authority the handle acts. Default: that of the owner, who may do everything.
         clock: Returns the time as microseconds since 1970 UTC. Default: the system's clock.
@@ -138,12 +145,14 @@ class AgentMemory:
         on_conflict: Resolver | None = None,
         read_events: ReadEvents | Literal["sync", "batched", "off"] = ReadEvents.SYNC,
         outcome_policy: OutcomePolicy = outcomes.beta_posterior,
+        embed: Embedder | Embed | None = None,
         max_value_bytes: int = validation.MAX_VALUE_BYTES,
         principal: Principal | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._agent_id = validation.name("agent_id", agent_id)
         self._settings = validation.settings(conflict_policy, on_conflict, outcome_policy, read_events, max_value_bytes)
+        self._meaning = meaning_of(embed)
         self._live_runs = LiveRuns()
         self._session = self._new_session(session_id)
         self._clock: Clock = clock or _system_clock
@@ -330,6 +339,70 @@ class AgentMemory:
     def _find_batch(self, prepared: batches.Batch, *, branch: str | None) -> Found[list[Any]]:
         """Do what ``apply`` does with reads only, but leave it to the caller to ``_record`` what was found."""
         return self._look_for(self._storage.snapshot(), branch, batches.read_only, prepared)
+
+    def search(
+        self,
+        query: str | None = None,
+        *,
+        entity_path: str | None = None,
+        agent_id: str | None = None,
+        memory_type: MemoryType | str | Iterable[MemoryType | str] | None = None,
+        min_confidence: float = 0.0,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        pattern_refs: Iterable[str] = (),
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the word of LangGraph's stores
+        at: Moment | None = None,
+        branch: str | Iterable[str] | None = None,
+        weights: SearchWeights | Mapping[str, Any] | None = None,
+        explain: bool = False,
+        limit: int = 10,
+        cursor: str | None = None,
+    ) -> Page[SearchHit]:
+        """Return the entries that answer a query, the best first; without a query the newest first.
+
+        Words are matched in paths, keys and values (BM25); with ``embed=`` the meaning counts as well. Only what this
+        agent sees on the branch at this moment is found, and the first search after writes takes these in. Hits are
+        read: they enter the run's read set, and those of another agent record one cross_agent_read per agent.
+
+        Args:
+            query: What to look for, in any words; nothing in it is an operator.
+            entity_path: Only this path and those below it, by whole segments.
+            agent_id: Only values that this agent wrote.
+            memory_type: Only this type, or these. Messages are left out unless asked for.
+            since, until: Only versions written at these moments or between them.
+            pattern_refs: Only entries that name all of these patterns.
+            filter: Only values that satisfy a filter (see ``Find``).
+            at: Search the past: a seq, an aware datetime or the name of a tag.
+            branch: One branch, or several: what stands on more of them is found once.
+            weights: How much each part of a score counts.
+            explain: Say in ``hit.parts`` what each score is made of.
+            limit: How many hits a page holds.
+
+        Raises:
+            EmbeddingError: The embedder failed. Memory and index are as they were.
+        """
+        asked = search.request(
+            query, entity_path, agent_id, memory_type, min_confidence, since, until, pattern_refs, filter, at, branch,
+            weights, explain, limit, cursor,
+        )  # fmt: skip
+        found = search.search(self._storage, self._readable, asked, self._meaning)
+        return self._record_hits(found)
+
+    def rebuild_search_index(self, tokenizer: Tokenizer | str | None = None) -> Tokenizer:
+        """Make the search index of the whole file anew, with another tokenizer if one is named, and return which.
+
+        The index is made of the log and can always be made again. ``english`` (the default) knows the forms of a word,
+        ``plain`` takes words as they are, ``trigram`` finds parts of words, for languages that do not separate them.
+        """
+        self._on("main").free().read(Context.require_admin, "make the search index anew")
+        return search.make_anew(self._storage, tokenizer)
+
+    def _record_hits(self, found: search.Found) -> Page[SearchHit]:
+        """Record what a search found of other agents, on the branch where it found it, and return its page."""
+        for context, foreign in found.foreign:
+            self._record(Found(context, None, foreign))
+        return found.hits
 
     def _record(self, found: Found[T]) -> T:
         """Record what a ``_find`` read from other agents and return its result."""
@@ -845,6 +918,10 @@ class AgentMemory:
             self._live_runs,
             rights,
         )
+
+    def _readable(self, tx: Reader, branch: str | None) -> Context:
+        """Return the context of a branch that is read."""
+        return self._context(tx, branch, Permission.READ)
 
     def _view(self, **changed: Any) -> Self:
         """Return a handle on the same database that differs in some attributes; it is closed with this one."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from amfs import SearchWeights
 from tests.helpers_machine_world import RARELY, SLOTS, Caller, Pick, World, rule
 from tests.helpers_seen import agree, foretold, foretold_all, foretold_event, seen, seen_event
 
@@ -29,6 +31,8 @@ CONFIDENCES = (1.0, 0.5, 0.25, 0.0)
 PARTICULARS: tuple[dict[str, Any], ...] = (
     {}, {}, {}, {"ttl": 3.5}, {"ttl": 15}, {"memory_type": "belief"}, {"pattern_refs": ("p", "q")},
 )  # fmt: skip
+WORDS = ("svc", "db", "z", "a", "x", "1", "true", "null")
+BY_AGE = {**dict.fromkeys(SearchWeights.model_fields, 0), "text": 1e-12, "half_life": timedelta(days=1)}
 NAMES = {"pattern_refs": "refs", "expected_version": "expected"}
 
 
@@ -142,6 +146,22 @@ def list_past(world: World, pick: Pick) -> None:
     )
     if both:
         agree(list(map(seen, both[0])), [foretold(one, world.model) for one in both[1]])
+
+
+@rule(3, looks=True)
+def search(world: World, pick: Pick) -> None:
+    """Search for a word; with nothing but a little for words in the score, the newest comes first."""
+    caller, branch, word = world.caller(pick), world.branch(pick, is_open=False), pick(WORDS)
+    moment, at = world.moment(pick) if pick(RARELY) else (None, None)
+    both = world.step(
+        "search" if moment is None else "search as of",
+        caller,
+        partial(caller.memory.search, word, branch=branch, at=moment, weights=BY_AGE, limit=1000),
+        partial(world.model.search, caller.agent, branch, word, at),
+        branch,
+    )
+    if both:
+        agree([seen(hit.entry) for hit in both[0]], [foretold(one, world.model) for one in both[1]])
 
 
 @rule(5)

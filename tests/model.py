@@ -7,6 +7,8 @@ only the error classes (so that refusals can be compared), and it knows one name
 
 from __future__ import annotations
 
+import json
+import re
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -256,6 +258,18 @@ class Model:
         self.need(agent, (branch, READ))
         return self.list(agent, branch, self.seq_of(branch, at))
 
+    def search(self, agent: str, branch: str, word: str, at: Moment | None = None) -> list[Version]:
+        """Find what holds a word, newest first, and record for each author, once, that another agent read it."""
+        self.need(agent, (branch, READ))
+        found = [one for one in self.list(agent, branch, self.seq_of(branch, at)) if word in words_of(one)]
+        found.sort(key=lambda one: -one.seq)
+        session = (self.access.principal, agent)
+        new = [one for one in found if one.author != agent and (*session, one.seq) not in self.noticed]
+        self.noticed.update((*session, one.seq) for one in new)
+        for author in dict.fromkeys(one.author for one in new):
+            self.event("cross_agent_read", author, branch, actor=agent)
+        return found
+
     def write(
         self, agent: str, branch: str, path: str, key: str, value: Any, *, shared: bool = True,
         confidence: float = 1.0, memory_type: str = "fact", refs: tuple[str, ...] = (),
@@ -468,3 +482,9 @@ def by_name(slot: Slot) -> tuple[Any, ...]:
 
 def _under(slot: Slot, paths: tuple[str, ...] | None) -> bool:
     return paths is None or any(f"{slot[1]}/".startswith(f"{path}/") for path in paths)
+
+
+def words_of(version: Version) -> set[str]:
+    """Return the words in the path, the key and the value of a version."""
+    _, path, key = version.slot
+    return set(re.findall(r"[^\W_]+", " ".join((path, key, json.dumps(version.value))).lower()))

@@ -42,7 +42,7 @@ OPERATIONS = {
     "diff", "merge", "merge preview", "manual merge", "resolve_conflict", "create_tag", "delete_tag", "rollback",
     "rollback preview", "cherry_pick", "cherry_pick preview", "fork", "create_pull_request", "review_pull_request",
     "merge_pull_request", "merge_pull_request preview", "close_pull_request", "grant_branch_access",
-    "revoke_branch_access", "create_api_key", "revoke_api_key", "open", "reopen", "blame",
+    "revoke_branch_access", "create_api_key", "revoke_api_key", "open", "reopen", "blame", "search", "search as of",
 }  # fmt: skip
 HAPPENED = {
     "merge parent and child", "merge siblings", "merge grandchild", "merge criss-cross", "merge after a rollback",

@@ -74,6 +74,26 @@ def _entries(entries: Sequence[models.Entry]) -> list[Part]:
     return [Table(headers, rows)]
 
 
+def _hits(hits: Sequence[models.SearchHit]) -> list[Part]:
+    explained = any(hit.parts for hit in hits)
+    headers = ["score", "path", "key", "v", "value", "confidence", "author", "branch", *["parts"] * explained]
+    rows = [
+        [
+            f"{hit.score:.3f}",
+            hit.entry.entity_path,
+            hit.entry.key,
+            hit.entry.version,
+            compact(hit.entry.value),
+            f"{hit.entry.confidence:.2f}",
+            _author(hit.entry),
+            hit.branch,
+            *[pairs({name: round(part, 3) for name, part in (hit.parts or {}).items()})] * explained,
+        ]
+        for hit in hits
+    ]
+    return [Table(headers, rows)]
+
+
 def _author(entry: models.Entry) -> str:
     return entry.agent_id if entry.shared else f"{entry.agent_id} (private)"
 
@@ -337,6 +357,7 @@ MANY: dict[str, Callable[[Any], list[Part]]] = {
     "PathInfo": _paths,
     "PullRequest": _pull_requests,
     "Review": _reviews,
+    "SearchHit": _hits,
     "Tag": _tags,
 }
 

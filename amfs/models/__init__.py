@@ -55,6 +55,7 @@ from amfs.models.runs import (
     Explanation,
     Outcome,
 )
+from amfs.models.search import SearchHit, SearchWeights
 from amfs.models.words import (
     BranchStatus,
     ConflictPolicy,
@@ -74,6 +75,7 @@ from amfs.models.words import (
     ReviewVerdict,
     Role,
     Side,
+    Tokenizer,
 )
 
 __all__ = [
@@ -125,8 +127,11 @@ __all__ = [
     "ReviewVerdict",
     "Role",
     "RollbackResult",
+    "SearchHit",
+    "SearchWeights",
     "Side",
     "Stats",
     "Tag",
+    "Tokenizer",
     "VerifyReport",
 ]

@@ -182,3 +182,15 @@ class Role(StrEnum):
     READER = "reader"
     WRITER = "writer"
     ADMIN = "admin"
+
+
+class Tokenizer(StrEnum):
+    """How search takes texts apart.
+
+    ``english`` finds a word in its other forms, too (retry, retries, retrying); ``plain`` finds words as they are, in
+    any language that separates them; ``trigram`` finds parts of words, for languages that do not.
+    """
+
+    ENGLISH = "english"
+    PLAIN = "plain"
+    TRIGRAM = "trigram"

@@ -8,10 +8,11 @@ are JSON text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
-from amfs.models import EventType, MemoryType
+from amfs.models import EventType, MemoryType, Tokenizer
 
 SHARED = 0
 """The owner of shared slots; any other owner is the id of the agent whose private space it is."""
@@ -21,6 +22,9 @@ NOW = 2**63 - 1
 
 NOBODY = -1
 """The id of an agent that has not acted yet: it owns nothing."""
+
+SLOT_BITS = 24
+"""A slot's id is that of its path, shifted by these, plus a number: a path's keys are numbered as first written."""
 
 EVENT_CODE: Mapping[EventType, int] = {
     EventType.WRITE: 1,
@@ -362,6 +366,65 @@ class ListFilter(NamedTuple):
     limit: int
 
 
+class SearchIndex(Enum):
+    """Which documents to search: those that some branch sees now, or all that ever were."""
+
+    CURRENT = "current"
+    EVER = "ever"
+
+
+class SearchFilter(NamedTuple):
+    """Which versions of a view a search may find: ``first <= seq <= last``, ``memory_types`` None is all but messages.
+
+    ``now`` hides what has expired (None: nothing has); ``path`` takes in the paths below it.
+    """
+
+    viewer: int
+    upto: int
+    now: int | None
+    path: str | None
+    author: int | None
+    memory_types: Sequence[int] | None
+    least_confidence: float
+    first: int
+    last: int
+
+
+class Vector(NamedTuple):
+    """A document, whose it is, and, if its text has one, the id of its vector and the vector as single precision."""
+
+    doc: int
+    owner: int
+    embedding: int | None
+    vector: bytes | None
+
+
+class SearchReader(Protocol):
+    """What the search index can be asked; a document is the first version that brought a value to its slot."""
+
+    def tokenizer(self) -> Tokenizer: ...
+    def extent(self, index: SearchIndex) -> tuple[int, int]: ...
+    def ranked(
+        self, index: SearchIndex, words: Sequence[str], viewer: int, path: str | None
+    ) -> Iterator[tuple[int, float]]: ...
+    def scores(self, index: SearchIndex, words: Sequence[str], docs: Sequence[int]) -> dict[int, float]: ...
+    def documents(
+        self, branch: BranchRow, docs: Sequence[int], which: SearchFilter
+    ) -> list[tuple[int, VersionRow]]: ...
+    def slots(self, branch: BranchRow, slots: Sequence[int], which: SearchFilter) -> list[tuple[int, VersionRow]]: ...
+    def embedders(self) -> list[tuple[int, bytes]]: ...
+    def vectors(self, index: SearchIndex, embedder: int, namespaces: Sequence[int], after: int) -> Iterator[Vector]: ...
+    def embeddings(self, embedder: int, digests: Sequence[str]) -> dict[str, tuple[int, bytes]]: ...
+
+
+class SearchWriter(SearchReader, Protocol):
+    """What can be written to the search index, inside a transaction; none of it is part of memory."""
+
+    def make_anew(self, tokenizer: Tokenizer) -> None: ...
+    def add_embedder(self, name: str, probe: bytes) -> int: ...
+    def add_embeddings(self, embedder: int, vectors: Mapping[str, bytes], docs: Mapping[int, str]) -> None: ...
+
+
 class RecordReader(Protocol):
     """What stands beside the log and can be read."""
 
@@ -473,6 +536,8 @@ class Reader(Protocol):
     # beside the log
     @property
     def records(self) -> RecordReader: ...
+    @property
+    def search(self) -> SearchReader: ...
 
     # the whole
     def count_lasting(self, branch: BranchRow, owner: int) -> int: ...
@@ -509,6 +574,8 @@ class Transaction(Reader, Protocol):
     def importing(self, namespace: int, exported: str) -> Import: ...
     @property
     def records(self) -> RecordWriter: ...
+    @property
+    def search(self) -> SearchWriter: ...
 
 
 class Reading(Protocol):
@@ -557,6 +624,10 @@ class Storage(Protocol):
 
     def writing(self) -> Writing:
         """Return a context for a transaction that writes; it waits for its turn."""
+        ...
+
+    def searching(self, index: SearchIndex) -> Reading:
+        """Return a context in which several statements see the same state, of which a search index holds all."""
         ...
 
     def describe(self) -> dict[str, str | int]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x414D4653
 """Marks a file as ours ("AMFS") in the header of the SQLite file."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The number of migrations this code knows; stored as ``user_version``."""
 
 _VERSION_COLUMNS = """
@@ -287,6 +287,13 @@ _SECOND = (
 ) WITHOUT ROWID""",
 )
 
+_THIRD = (
+    # Which views an ancestor's rows end in; asks whether a branch was created from between two versions.
+    "CREATE INDEX lineage_ancestor ON lineage(ancestor, upto)",
+    *q.SEARCH_TABLES,
+    *q.VECTOR_TABLES,
+)
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring an empty or older database to the schema of this code; each migration is one transaction."""
@@ -304,6 +311,11 @@ def migrate(connection: sqlite3.Connection) -> None:
     def second(db: Database) -> None:  # pyright: ignore[reportUnusedFunction] - registered by the decorator
         db.conn.create_function(*HASH_FUNCTION)
         for statement in (*_SECOND, "PRAGMA user_version = 2"):
+            db.conn.execute(statement)
+
+    @migrations(name="0003_search")
+    def third(db: Database) -> None:  # pyright: ignore[reportUnusedFunction] - registered by the decorator
+        for statement in (*_THIRD, "PRAGMA user_version = 3"):
             db.conn.execute(statement)
 
     migrations.apply(Database(connection, recursive_triggers=False))

@@ -7,6 +7,8 @@ Parameters are bound, never formatted in; where one stands in several places the
 
 from __future__ import annotations
 
+from amfs.storage.base import SearchIndex
+
 # --- pieces (constants, never input) ---------------------------------------------------------------------------------
 
 _HEAD = """h.seq, h.ts, h.branch, h.slot, h.version, h.live,
@@ -324,6 +326,160 @@ API_KEY = f"SELECT {_API_KEY} FROM api_key WHERE id = ?"
 API_KEYS = f"SELECT {_API_KEY} FROM api_key WHERE namespace = ? ORDER BY created_at, id"
 ADD_API_KEY = _add("api_key", "revoked_at")
 REVOKE_API_KEY = "UPDATE api_key SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
+
+# --- search ----------------------------------------------------------------------------------------------------------
+
+SEARCH_TABLES = (
+    # How far each index is. ``removed`` counts the documents that ever left it.
+    """CREATE TABLE search_state(
+    name        TEXT PRIMARY KEY,
+    tokenizer   TEXT NOT NULL,
+    format      INTEGER NOT NULL,            -- how this code makes texts
+    seq         INTEGER NOT NULL,            -- the last one taken in
+    branch      INTEGER NOT NULL,
+    removed     INTEGER NOT NULL
+) WITHOUT ROWID""",
+    # The versions that some branch sees now, and the document each needs; ``added``: the seq at which it was taken in.
+    """CREATE TABLE search_current(
+    slot        INTEGER NOT NULL,
+    seq         INTEGER NOT NULL,
+    doc         INTEGER NOT NULL,
+    added       INTEGER NOT NULL,
+    PRIMARY KEY(slot, seq)
+) WITHOUT ROWID""",
+    "CREATE INDEX search_current_added ON search_current(added)",
+)
+"""The tables of the search index beside those of FTS5; all of it can be made anew from the log."""
+
+VECTOR_TABLES = (
+    # A model that makes vectors is known by the one it makes of a text that is always the same.
+    """CREATE TABLE embedder(
+    id          INTEGER PRIMARY KEY,
+    name        TEXT NOT NULL,
+    probe       BLOB NOT NULL                -- of single precision, as all vectors
+)""",
+    """CREATE TABLE embedding(
+    id          INTEGER PRIMARY KEY,
+    embedder    INTEGER NOT NULL,
+    digest      TEXT NOT NULL,               -- of the text
+    vector      BLOB NOT NULL,
+    UNIQUE(embedder, digest)
+)""",
+    """CREATE TABLE embedded(
+    embedder    INTEGER NOT NULL,
+    doc         INTEGER NOT NULL,
+    embedding   INTEGER NOT NULL,
+    PRIMARY KEY(embedder, doc)
+) WITHOUT ROWID""",
+)
+"""The vectors of texts; they can be made anew, with the time and money that takes."""
+
+HAS_TEMPORARY_SEARCH = "SELECT count(*) FROM temp.sqlite_master WHERE name = 'search_state'"
+SEARCH_STATE = "SELECT tokenizer, format, seq, branch, removed FROM search_state WHERE name = ?"
+SAVE_SEARCH_STATE = """INSERT OR REPLACE INTO search_state(name, tokenizer, format, seq, branch, removed)
+ VALUES(?, ?, ?, ?, ?, ?)"""
+EMPTY_SEARCH_CURRENT = "DELETE FROM search_current"
+NEWEST_BRANCH = "SELECT max(id) FROM branch"
+# A document is the row that brought a value to its slot; where a fork handed over a private entry, the row that did.
+_DOCUMENT = """CASE WHEN v.value_seq IS NULL THEN v.seq
+ WHEN (SELECT o.slot FROM log o WHERE o.seq = v.value_seq) = v.slot THEN v.value_seq
+ ELSE (SELECT min(w.seq) FROM log w WHERE w.slot = v.slot AND w.value_seq = v.value_seq) END"""
+# Some branch sees a version now if it is the newest on its own, or one was created from between it and the next.
+_FOLLOWED = "FROM log w WHERE w.slot = v.slot AND w.branch = v.branch AND w.seq > v.seq"
+_IS_SEEN = f"""(NOT EXISTS(SELECT 1 {_FOLLOWED}) OR EXISTS(SELECT 1 FROM lineage a
+ WHERE a.ancestor = v.branch AND a.upto >= v.seq AND a.upto < (SELECT min(w.seq) {_FOLLOWED})))"""
+SEARCH_REVIVED = """SELECT max(w.seq) FROM (
+ SELECT DISTINCT a.ancestor AS branch, a.upto AS upto, v.slot AS slot FROM branch b
+ CROSS JOIN lineage a ON a.branch = b.id AND a.ancestor <> b.id AND a.upto < ?2
+ CROSS JOIN log v INDEXED BY log_branch ON v.branch = a.ancestor AND v.seq > a.upto AND v.seq <= ?2
+ WHERE b.id > ?1 AND v.slot IS NOT NULL) r
+ CROSS JOIN log w INDEXED BY log_slot ON w.slot = r.slot AND w.branch = r.branch AND w.seq <= r.upto
+ GROUP BY r.branch, r.upto, r.slot"""
+SEARCH_CANDIDATES = f"""WITH fresh(seq, slot) AS (
+ SELECT v.seq, v.slot FROM log v WHERE v.seq > ?1 AND v.seq <= ?2 AND v.slot IS NOT NULL
+ UNION ALL SELECT v.seq, v.slot FROM json_each(?3) j CROSS JOIN log v ON v.seq = j.value)
+ SELECT v.seq, v.slot, {_DOCUMENT}, c.held, v.live AND {_IS_SEEN}, p.path, s.key,
+ CASE WHEN v.live THEN coalesce(v.value, (SELECT o.value FROM log o WHERE o.seq = v.value_seq)) END
+ FROM (SELECT seq, 0 AS held FROM fresh UNION ALL
+ SELECT c.seq, 1 FROM (SELECT DISTINCT slot FROM fresh) f CROSS JOIN search_current c ON c.slot = f.slot) c
+ CROSS JOIN log v ON v.seq = c.seq CROSS JOIN slot s ON s.id = v.slot CROSS JOIN path p ON p.id = s.path"""
+SEARCH_EVER = """SELECT v.seq, p.path, s.key, coalesce(v.value, (SELECT o.value FROM log o WHERE o.seq = v.value_seq))
+ FROM log v CROSS JOIN slot s ON s.id = v.slot CROSS JOIN path p ON p.id = s.path
+ WHERE v.seq > ?1 AND v.seq <= ?2 AND v.live AND (v.value_seq IS NULL OR v.type = ?3)"""
+ADD_SEARCH_TEXT = {
+    index: f"INSERT INTO search_{index.value}_text(rowid, path, key, text) VALUES(?, ?, ?, ?)" for index in SearchIndex
+}
+REMOVE_SEARCH_TEXT = """INSERT INTO search_current_text(search_current_text, rowid, path, key, text)
+ VALUES('delete', ?, ?, ?, ?)"""
+KEEP_SEARCH_CURRENT = "INSERT INTO search_current(slot, seq, doc, added) VALUES(?, ?, ?, ?)"
+LET_GO_SEARCH_CURRENT = "DELETE FROM search_current WHERE slot = ? AND seq = ?"
+
+# What matches, the best first. Path and key say in few words what an entry is about, so their words count twice.
+_WEIGHTS = "2.0, 2.0, 1.0"
+SEARCH_RANKED = {
+    index: f"""SELECT rowid, -rank FROM search_{index.value}_text
+ WHERE search_{index.value}_text MATCH ?1 AND rank MATCH 'bm25({_WEIGHTS})' ORDER BY rank"""
+    for index in SearchIndex
+}
+# Below a path stands as a rule a small part of what matches; only that is ranked.
+_DOCS_BELOW = {
+    SearchIndex.CURRENT: "SELECT c.doc FROM ({}) r CROSS JOIN search_current c ON c.slot BETWEEN r.low AND r.high",
+    SearchIndex.EVER: """SELECT v.seq FROM ({}) r
+ CROSS JOIN log v INDEXED BY log_slot ON v.slot BETWEEN r.low AND r.high""",
+}
+SEARCH_RANKED_BELOW = {
+    index: f"""SELECT rowid, -bm25(search_{index.value}_text, {_WEIGHTS}) AS score FROM search_{index.value}_text
+ WHERE search_{index.value}_text MATCH ?1 AND +rowid IN ({below.format(_RANGES_BELOW)}) ORDER BY score DESC, rowid"""
+    for index, below in _DOCS_BELOW.items()
+}
+SEARCH_SCORES = {
+    index: f"""SELECT rowid, -bm25(search_{index.value}_text, {_WEIGHTS}) FROM search_{index.value}_text
+ WHERE search_{index.value}_text MATCH ?1 AND rowid IN (SELECT value FROM json_each(?2))"""
+    for index in SearchIndex
+}
+
+# Of documents or slots, in the order given: the versions that a view holds of them, if they pass.
+_PASSES = """h.live AND (?4 IS NULL OR h.expires IS NULL OR h.expires > ?4)
+ AND CASE WHEN ?5 IS NULL THEN h.memory_type <> 5 ELSE h.memory_type IN (SELECT value FROM json_each(?5)) END
+ AND (?6 IS NULL OR h.author = ?6) AND h.confidence >= ?7 AND h.seq BETWEEN ?8 AND ?9
+ AND (?10 IS NULL OR p.path = ?10 OR (p.path >= ?10 || '/' AND p.path < ?10 || '0'))"""
+_IN_VIEW = f"""CROSS JOIN log h ON h.seq = (SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
+ ON w.slot = {{slot}} AND w.branch = a.ancestor AND w.seq <= min(a.upto, ?11)
+ WHERE a.branch = ?2 AND {inherits("{slot}")} ORDER BY a.depth, w.seq DESC LIMIT 1)"""
+_OWNED = "CROSS JOIN path p ON p.id = h.slot >> 24 AND p.owner IN (0, ?3)"
+_SAME = "= coalesce(d.value_seq, d.seq)"
+SEARCH_DOCUMENTS_ROOT = f"""SELECT d.seq, {_HEAD} FROM json_each(?1) j CROSS JOIN log d ON d.seq = j.value
+ CROSS JOIN head h ON h.branch = ?2 AND h.slot = d.slot AND h.value_seq {_SAME} {_OWNED} WHERE {_PASSES}"""
+SEARCH_DOCUMENTS_VIEW = f"""SELECT d.seq, {_LOG.replace("v.", "h.")} FROM json_each(?1) j
+ CROSS JOIN log d ON d.seq = j.value {_IN_VIEW.format(slot="d.slot")} AND coalesce(h.value_seq, h.seq) {_SAME}
+ {_OWNED} WHERE {_PASSES}"""
+SEARCH_SLOTS_ROOT = f"""SELECT h.value_seq, {_HEAD} FROM json_each(?1) j
+ CROSS JOIN head h ON h.branch = ?2 AND h.slot = j.value {_OWNED} WHERE {_PASSES}"""
+SEARCH_SLOTS_VIEW = f"""SELECT coalesce(h.value_seq, h.seq), {_LOG.replace("v.", "h.")} FROM json_each(?1) j
+ {_IN_VIEW.format(slot="j.value")} {_OWNED} WHERE {_PASSES}"""
+
+EMBEDDERS = "SELECT id, probe FROM embedder ORDER BY id"
+ADD_EMBEDDER = "INSERT INTO embedder(name, probe) VALUES(?, ?)"
+# Of the documents of some namespaces that an index took in after a seq: whose they are, and their vectors.
+_VECTORS = """SELECT DISTINCT v.seq, p.owner, e.embedding, g.vector FROM {documents}
+ CROSS JOIN path p ON p.id = v.slot >> 24
+ CROSS JOIN branch b ON b.id = v.branch AND b.namespace IN (SELECT value FROM json_each(?2))
+ LEFT JOIN embedded e ON e.embedder = ?1 AND e.doc = v.seq LEFT JOIN embedding g ON g.id = e.embedding
+ WHERE {taken_in} ORDER BY v.seq"""
+SEARCH_VECTORS = {
+    SearchIndex.CURRENT: _VECTORS.format(
+        documents="search_current c CROSS JOIN log v ON v.seq = c.doc", taken_in="c.added > ?3"
+    ),
+    SearchIndex.EVER: _VECTORS.format(
+        documents="log v",
+        taken_in="v.seq > ?3 AND v.slot IS NOT NULL AND v.live AND (v.value_seq IS NULL OR v.type = ?4)",
+    ),
+}
+EMBEDDINGS = """SELECT g.digest, g.id, g.vector FROM json_each(?2) j
+ CROSS JOIN embedding g ON g.embedder = ?1 AND g.digest = j.value"""
+ADD_EMBEDDING = "INSERT OR IGNORE INTO embedding(embedder, digest, vector) VALUES(?, ?, ?)"
+ADD_EMBEDDED = """INSERT OR REPLACE INTO embedded(embedder, doc, embedding)
+ SELECT ?1, ?2, g.id FROM embedding g WHERE g.embedder = ?1 AND g.digest = ?3"""
 
 # --- the whole -------------------------------------------------------------------------------------------------------
 

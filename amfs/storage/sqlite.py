@@ -31,6 +31,8 @@ from amfs.errors import (
     ReadOnlyDatabaseError,
 )
 from amfs.models import Durability
+from amfs.storage.base import SearchIndex
+from amfs.storage.indexing import catch_up, is_current
 from amfs.storage.locking import FileLock, NoLock
 from amfs.storage.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate
 from amfs.storage.queries import PAGE_BYTES
@@ -168,6 +170,10 @@ class SQLiteStorage:
         if self._read_only:
             raise ReadOnlyDatabaseError(f"database {self.database!r} is read-only: it can be read, not written")
         return SQLiteWriting(self)
+
+    def searching(self, index: SearchIndex) -> SQLiteSearching:
+        """Return a context in which several statements see the same state, of which a search index holds all."""
+        return SQLiteSearching(self, index)
 
     def backup(self, path: object) -> tuple[list[str], int, list[tuple[str, str]]]:
         """Copy the database into a file and return what the check of the copy found."""
@@ -440,6 +446,59 @@ class SQLiteWriting:
                 if tables is not None:
                     tables.stop_writing(keep_names=False)
                     storage.give_back(tables)
+
+
+class SQLiteSearching(SQLiteWriting):
+    """Several statements that see the same state, of which a search index holds all.
+
+    Where the index lags behind it catches up first, in the turn of a writer; and the snapshot begins before the next
+    one has its turn.
+    """
+
+    __slots__ = ("_index",)
+
+    def __init__(self, storage: SQLiteStorage, index: SearchIndex) -> None:
+        super().__init__(storage)
+        self._index = index
+
+    def __enter__(self) -> Tables:
+        storage = self._storage
+        try:
+            tables = self._tables = storage.take()
+            tables.connection.execute("BEGIN")
+            if not is_current(tables.connection, self._index):
+                if storage.read_only:  # what cannot be kept is made for this connection alone
+                    while not catch_up(tables.connection, self._index, temporary=True):
+                        pass
+                else:
+                    tables.connection.execute("ROLLBACK")
+                    self._catch_up(tables.connection)
+        except BaseException as error:
+            self._end()
+            if isinstance(error, sqlite3.Error):
+                raise translate(error, storage.database) from error
+            raise
+        return tables
+
+    def _catch_up(self, connection: sqlite3.Connection) -> None:
+        done = False
+        while not done:
+            self._storage.lock.acquire()
+            connection.execute("BEGIN IMMEDIATE")
+            done = catch_up(connection, self._index)
+            connection.execute("COMMIT")
+            connection.execute("BEGIN")
+            is_current(connection, self._index)  # a snapshot begins with the first statement that reads
+            self._storage.lock.release()
+            if not done:
+                connection.execute("ROLLBACK")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+        if isinstance(error, Failure):
+            raise translate(error, self._storage.database) from error
 
 
 class _Location:

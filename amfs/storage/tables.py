@@ -15,6 +15,7 @@ from amfs.storage.base import (
     EVENT_CODE,
     NOW,
     SHARED,
+    SLOT_BITS,
     BranchRow,
     EventRow,
     ExportRow,
@@ -32,6 +33,7 @@ from amfs.storage.base import (
 from amfs.storage.hashing import HASH_FUNCTION, row_hash
 from amfs.storage.invariants import PROBLEMS
 from amfs.storage.records import Records, hashed, plain, row_id
+from amfs.storage.search import Search
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -42,7 +44,7 @@ _INLINE = 1000
 _KEPT = 200_000
 """How many names of a kind are remembered before they are forgotten and learned anew."""
 
-_SLOTS_OF_A_PATH = 1 << 24
+_SLOTS_OF_A_PATH = 1 << SLOT_BITS
 
 
 class Names:
@@ -65,13 +67,14 @@ class Names:
 class Tables:
     """A Reader, and inside a transaction that writes a Transaction."""
 
-    __slots__ = ("_execute", "_learned", "_names", "connection", "records")
+    __slots__ = ("_execute", "_learned", "_names", "connection", "records", "search")
 
     def __init__(self, connection: sqlite3.Connection, names: Names) -> None:
         self.connection = connection
         self._execute = connection.execute
         self._names = names
         self.records = Records(connection)
+        self.search = Search(connection)
         self._learned: list[tuple[dict[Any, Any], Any, Any]] | None = None
 
     def start_writing(self) -> None:
@@ -236,7 +239,7 @@ class Tables:
         name, number = self._execute(q.PATH, (path,)).fetchone()
         if number >= _SLOTS_OF_A_PATH:
             raise InvalidInputError(f"path {name!r} holds {number} keys, the most one path can; use more paths")
-        made = (path << 24) + number
+        made = (path << SLOT_BITS) + number
         self._execute(q.TAKE_SLOT, (path,))
         self._execute(q.ADD_SLOT, hashed((made, path, key)))
         return made
