@@ -11,7 +11,7 @@ from amfs.core.context import (
     OutcomePolicy,
     Resolver,
 )
-from amfs.core.embedder import Embedder
+from amfs.core.embedder import Embed, Embedder
 from amfs.core.evidence import beta_posterior
 from amfs.core.grants import Principal
 from amfs.core.merge import MergeResolver
@@ -182,6 +182,7 @@ __all__ = [
     "Delete",
     "DiffType",
     "Durability",
+    "Embed",
     "Embedder",
     "EmbeddingError",
     "Entry",

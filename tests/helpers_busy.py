@@ -43,6 +43,14 @@ def build(database: Path, entries: int = 30, clock: Callable[[], int] | None = N
     with AgentMemory("alice", database, namespace="carol", durability="normal", clock=clock) as guest:
         guest.write(P, "own", "a guest's", shared=False)
         guest.fork("erin")
+    with AgentMemory("alice", database, durability="normal", clock=clock, embed=embed) as finder:
+        finder.search("config", branch=["main", "x"])
+        finder.search("hello", memory_type="message", at=finder.tags()[0].seq)
+
+
+def embed(texts: list[str]) -> list[list[float]]:
+    """Return a vector of letter counts for each text."""
+    return [[1.0, *(float(text.count(letter)) for letter in "aeinost")] for text in texts]
 
 
 def _write(mem: AgentMemory, bob: AgentMemory, entries: int) -> None:

@@ -280,7 +280,9 @@ def _ranked(asked: Request, index: SearchIndex, views: Sequence[View], question:
     measure(list(candidates.values()))
     if asked.weights.neighbours and _MESSAGE in (which.memory_types or ()):
         measure(_add_neighbours(asked, views, ranking, candidates))
-    return ranking.in_order(candidates.values(), DEPTH)
+    # Nearness has no end: what is near to nothing in the query is no hit.
+    related = (one for one in candidates.values() if one.text or one.meaning or one.neighbours)
+    return ranking.in_order(related, DEPTH)
 
 
 def _visible(

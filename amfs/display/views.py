@@ -75,11 +75,21 @@ def _entries(entries: Sequence[models.Entry]) -> list[Part]:
 
 
 def _hits(hits: Sequence[models.SearchHit]) -> list[Part]:
-    explained = any(hit.parts for hit in hits)
-    headers = ["score", "path", "key", "v", "value", "confidence", "author", "branch", *["parts"] * explained]
+    scored, explained = any(hit.score for hit in hits), any(hit.parts for hit in hits)
+    headers = [
+        *["score"] * scored,
+        "path",
+        "key",
+        "v",
+        "value",
+        "confidence",
+        "author",
+        "branch",
+        *["parts"] * explained,
+    ]
     rows = [
         [
-            f"{hit.score:.3f}",
+            *[f"{hit.score:.3f}"] * scored,
             hit.entry.entity_path,
             hit.entry.key,
             hit.entry.version,
@@ -87,7 +97,7 @@ def _hits(hits: Sequence[models.SearchHit]) -> list[Part]:
             f"{hit.entry.confidence:.2f}",
             _author(hit.entry),
             hit.branch,
-            *[pairs({name: round(part, 3) for name, part in (hit.parts or {}).items()})] * explained,
+            *[pairs({name: round(part, 3) for name, part in (hit.parts or {}).items() if part >= 0.0005})] * explained,
         ]
         for hit in hits
     ]

@@ -11,7 +11,7 @@ from amfs.models import EventType, Tokenizer
 from amfs.storage import indexing
 from amfs.storage import queries as q
 from amfs.storage.base import EVENT_CODE, NOW, BranchRow, SearchFilter, SearchIndex, Vector, VersionRow
-from amfs.storage.records import plain, row_id
+from amfs.storage.records import hashed, plain, row_id
 
 
 class Search:
@@ -73,11 +73,11 @@ class Search:
 
     # --- vectors ---------------------------------------------------------------------------------------------------
 
-    def embedders(self) -> list[tuple[int, bytes]]:
+    def embedders(self) -> list[tuple[int, str, bytes]]:
         return self._execute(q.EMBEDDERS).fetchall()
 
-    def add_embedder(self, name: str, probe: bytes) -> int:
-        return row_id(self._execute(q.ADD_EMBEDDER, (name, probe)))
+    def add_embedder(self, name: str, probes: bytes) -> int:
+        return row_id(self._execute(q.ADD_EMBEDDER, hashed((name, probes))))
 
     def vectors(self, index: SearchIndex, embedder: int, namespaces: Sequence[int], after: int) -> Iterator[Vector]:
         """Yield the documents that an index took in after a seq, in some namespaces, with the vectors they have."""
@@ -92,10 +92,12 @@ class Search:
     def add_embeddings(self, embedder: int, vectors: Mapping[str, bytes], docs: Mapping[int, str]) -> None:
         """Add vectors of texts, by digest, and say which documents hold these texts."""
         self._connection.executemany(
-            q.ADD_EMBEDDING, ((embedder, digest, vector) for digest, vector in vectors.items())
+            q.ADD_EMBEDDING, (hashed((embedder, digest, vector)) for digest, vector in vectors.items())
         )
-        for doc, digest in docs.items():
-            self._numbered(q.ADD_EMBEDDED, (embedder, doc, digest))
+        known = self.embeddings(embedder, list(set(docs.values())))
+        self._connection.executemany(
+            q.ADD_EMBEDDED, (hashed((embedder, doc, known[digest][0])) for doc, digest in docs.items())
+        )
 
 
 def _any_of(words: Sequence[str]) -> str:

@@ -74,6 +74,8 @@ def translate(error: Failure, database: str) -> DatabaseError:
     # Python's own errors, of text that is no UTF-8 or no JSON, have no code.
     if code is None and isinstance(error, sqlite3.OperationalError | json.JSONDecodeError | UnicodeDecodeError):
         kind, what = _ERRORS[sqlite3.SQLITE_CORRUPT]
+    if code == sqlite3.SQLITE_CORRUPT_VTAB:
+        what = "has a damaged search index: rebuild_search_index() makes it anew from the log"
     return kind(f"database {database!r} {what}")
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from amfs.errors import InvalidInputError
 from amfs.models import EventType
+from amfs.storage import indexing, transfer
 from amfs.storage import queries as q
-from amfs.storage import transfer
 from amfs.storage.base import (
     EVENT_CODE,
     NOW,
@@ -471,16 +472,24 @@ class Tables:
     def problems(self) -> tuple[list[str], int, list[tuple[str, str]]]:
         self.connection.create_function(*HASH_FUNCTION)
         found = [("file_is_intact", row[0]) for row in self._execute(q.INTEGRITY) if row[0] != "ok"]
-        for check, statement in PROBLEMS.items():
+        checks: dict[str, Callable[[], Iterable[str]]] = {
+            check: partial(self._named, statement) for check, statement in PROBLEMS.items()
+        }
+        checks["search_index_holds_its_words"] = partial(indexing.problems, self.connection)
+        for check, lines in checks.items():
             try:
-                found.extend((check, row[0] or "a row that lost its name") for row in self._execute(statement))
+                found.extend((check, line) for line in lines())
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 # Damage may be so bad that a check cannot run, such as details that are no JSON; the others still can.
                 if getattr(error, "sqlite_errorcode", None) not in (None, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT):
                     raise
                 found.append((check, f"cannot be checked: {error}"))
         versions = int(self._execute(q.ALL_VERSIONS_COUNT).fetchone()[0])
-        return ["file_is_intact", *PROBLEMS], versions, found
+        return ["file_is_intact", *checks], versions, found
+
+    def _named(self, statement: str) -> Iterator[str]:
+        for row in self._execute(statement):
+            yield row[0] or "a row that lost its name"
 
 
 def _outside(parts: Sequence[transfer.ImportedPart], seq: int) -> int:
