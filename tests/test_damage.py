@@ -43,7 +43,6 @@ NOT_NOTICED = {
     "search_state.branch": "the branches made last could not have been taken in yet",
     "search_state.format": "an index of another format is made anew",
     "search_state.removed": _TOLD_BY_NOBODY,
-    "search_current.added": _TOLD_BY_NOBODY,
 }
 """Columns of which some row can be edited without a trace, and why."""
 
