@@ -15,6 +15,7 @@ from amfs.core.evidence import beta_posterior
 from amfs.core.grants import Principal
 from amfs.core.merge import MergeResolver
 from amfs.core.runs import Run
+from amfs.cortex import Cortex
 from amfs.errors import (
     AccessDeniedError,
     AccessError,
@@ -69,6 +70,7 @@ from amfs.errors import (
     TagNotFoundError,
     TagOffLineageError,
     UsageError,
+    WriterError,
 )
 from amfs.experiment import (
     Comparison,
@@ -85,6 +87,8 @@ from amfs.models import (
     Blame,
     Branch,
     BranchStatus,
+    Brief,
+    BriefOutcome,
     Cause,
     Change,
     Conflict,
@@ -157,6 +161,8 @@ __all__ = [
     "BranchExistsError",
     "BranchNotFoundError",
     "BranchStatus",
+    "Brief",
+    "BriefOutcome",
     "CannotOpenDatabaseError",
     "Cause",
     "Change",
@@ -170,6 +176,7 @@ __all__ = [
     "ConflictStatus",
     "ContentionError",
     "CorruptDatabaseError",
+    "Cortex",
     "CreatedApiKey",
     "DatabaseBusyError",
     "DatabaseError",
@@ -256,6 +263,7 @@ __all__ = [
     "TagOffLineageError",
     "UsageError",
     "VerifyReport",
+    "WriterError",
     "beta_posterior",
     "extend_with_branching",
 ]

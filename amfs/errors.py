@@ -43,6 +43,7 @@
     │   ├── BranchExistsError                branch_exists
     │   ├── BranchClosedError                branch_closed
     │   └── BranchDepthError                 branch_depth
+    ├── WriterError                          writer
     ├── UsageError (RuntimeError)            usage
     │   ├── HandleClosedError                handle_closed
     │   ├── ExperimentContextLostError       experiment_context_lost
@@ -121,6 +122,7 @@ __all__ = [
     "TagNotFoundError",
     "TagOffLineageError",
     "UsageError",
+    "WriterError",
 ]
 
 
@@ -393,6 +395,12 @@ class BranchDepthError(BranchError):
     """A branch would have more than 64 ancestors; create it from a branch nearer to main."""
 
     code = "branch_depth"
+
+
+class WriterError(AMFSError):
+    """The writer of a brief failed, or returned no text that can be stored; nothing was. ``__cause__`` is its error."""
+
+    code = "writer"
 
 
 class UsageError(AMFSError, RuntimeError):

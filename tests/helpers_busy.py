@@ -31,6 +31,7 @@ def build(database: Path, entries: int = 30, clock: Callable[[], int] | None = N
         _judge(mem, bob)
         _review(mem, bob)
         _share(mem)
+        _brief(mem, bob)
         mem.fork("carol")
         bob.read(P, "own")
     with closing(AgentMemory("carol", database, durability="normal", clock=clock)) as carol:
@@ -141,6 +142,12 @@ def _share(mem: AgentMemory) -> None:
     with closing(keyed):
         keyed.create_branch("of the key")
         keyed.write(P, K, 1, branch="of the key")
+
+
+def _brief(mem: AgentMemory, bob: AgentMemory) -> None:
+    mem.brief(P, writer=str.title)
+    mem.brief(branch="x/y", limit=3)
+    bob.brief(P, "alice", limit=2)
 
 
 def everything(mem: AgentMemory) -> list[Any]:

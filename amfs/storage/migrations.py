@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x414D4653
 """Marks a file as ours ("AMFS") in the header of the SQLite file."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The number of migrations this code knows; stored as ``user_version``."""
 
 _VERSION_COLUMNS = """
@@ -287,6 +287,25 @@ _SECOND = (
 ) WITHOUT ROWID""",
 )
 
+_THIRD = (
+    # Briefs are derived: a row is compiled anew when what it covers has changed, and an export leaves them out.
+    """CREATE TABLE brief(
+    branch      INTEGER NOT NULL,
+    path        TEXT NOT NULL,               -- and those below it; empty: all
+    about       TEXT NOT NULL,               -- only what this agent wrote; empty: everyone
+    cited       INTEGER NOT NULL,            -- how many entries at most
+    writer      TEXT NOT NULL,               -- empty: a plain digest
+    scope       TEXT NOT NULL,               -- which branches its readers may read; empty: all
+    fingerprint TEXT NOT NULL,               -- of what it covers
+    checked     INTEGER NOT NULL,            -- the newest shared version on the branch when it was compiled
+    expires     INTEGER,                     -- the first deadline among what it covers
+    seq         INTEGER NOT NULL,            -- its event
+    body        TEXT NOT NULL,
+    hash        INTEGER,
+    PRIMARY KEY(branch, path, about, cited, writer, scope)
+) WITHOUT ROWID""",
+)
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring an empty or older database to the schema of this code; each migration is one transaction."""
@@ -304,6 +323,11 @@ def migrate(connection: sqlite3.Connection) -> None:
     def second(db: Database) -> None:  # pyright: ignore[reportUnusedFunction] - registered by the decorator
         db.conn.create_function(*HASH_FUNCTION)
         for statement in (*_SECOND, "PRAGMA user_version = 2"):
+            db.conn.execute(statement)
+
+    @migrations(name="0003_search")
+    def third(db: Database) -> None:  # pyright: ignore[reportUnusedFunction] - registered by the decorator
+        for statement in (*_THIRD, "PRAGMA user_version = 3"):
             db.conn.execute(statement)
 
     migrations.apply(Database(connection, recursive_triggers=False))
