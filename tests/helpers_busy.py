@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from amfs import AgentMemory, Principal
+from amfs import AgentMemory, Cortex, Principal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,9 +145,9 @@ def _share(mem: AgentMemory) -> None:
 
 
 def _brief(mem: AgentMemory, bob: AgentMemory) -> None:
-    mem.brief(P, writer=str.title)
-    mem.brief(branch="x/y", limit=3)
-    bob.brief(P, "alice", limit=2)
+    Cortex(mem, [P], writer=str.title).refresh()
+    Cortex(mem, branch="x/y").refresh()
+    bob.brief(P, "alice", limit=1)
 
 
 def everything(mem: AgentMemory) -> list[Any]:
