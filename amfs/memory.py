@@ -728,8 +728,8 @@ class AgentMemory:
             entity_path: What it is about. Default: everything.
             agent_id: Cover only the values that this agent wrote.
             limit: How many entries are cited, of all that count: the surest first, then the best tried, the newest.
-            writer: Makes prose of the digest, such as a call of a model; it is known by its module and name. It runs
-                outside any transaction, and only when something changed.
+            writer: Makes prose of the digest, such as a call of a model. It runs outside any transaction, and only when
+                something changed; it is known by its module and name, so two writers need two names.
             branch: Whose memory it is about instead of the current branch's.
 
         Raises:

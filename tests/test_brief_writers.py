@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -39,6 +40,11 @@ def test_a_writer_is_given_the_digest_and_asked_again_only_when_something_change
     )
 
 
+def prefixed(what: str, text: str) -> str:
+    """Write something with a word in front."""
+    return f"{what}: {text}"
+
+
 class Model:
     """A writer that is an object."""
 
@@ -50,6 +56,8 @@ def test_a_writer_is_known_by_its_name(mem: AgentMemory) -> None:
     fill(mem)
     first = mem.brief(P, writer=Model())
     assert mem.brief(P, writer=Model()) == first
+    assert mem.brief(P, writer=partial(prefixed, "a")).text.startswith("a:")
+    assert mem.brief(P, writer=partial(prefixed, "b")).text.startswith("a:"), "it is the same function"
     nameless = Model()
     nameless.__qualname__ = "x" * 2000
     with pytest.raises(InvalidNameError):

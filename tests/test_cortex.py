@@ -153,7 +153,7 @@ def test_a_brief_becomes_fresh_after_a_write(mem: AgentMemory, logged: Records) 
     with Cortex(mem.as_agent("cortex"), [P], interval=0.01) as cortex:
         assert (cortex.running, "running" in repr(cortex)) == (True, True)
         for version in (2, 3, 4):
-            assert logged.next().getMessage().startswith(f"cortex compiled the brief of {P}: 1 entries, seq ")
+            assert logged.next().getMessage().startswith(f"cortex compiled the brief of {P}: 1 entry, seq ")
             assert mem.brief(P).citations[0].version == version - 1
             mem.write(P, "retry", version)
         logged.next()
@@ -189,7 +189,8 @@ def test_the_writer_may_stop_it(mem: AgentMemory) -> None:
         cortex.stop()
         return text
 
-    cortex = Cortex(mem, [P], writer=writer, interval=0.01).start()
+    cortex = Cortex(mem, [P], writer=writer, interval=0.01)
+    cortex.start()
     for thread in threads():
         thread.join(PATIENCE)
     assert (cortex.running, len(compiled(mem)), cortex.failures) == (False, 1, ())
@@ -294,9 +295,9 @@ def test_the_command_keeps_briefs_fresh_until_a_signal_comes(file_mem: AgentMemo
     file_mem.write(P, "retry", 3)
     with worker(file_mem.database, "--agent", "keeper", "--scope", P, "--scope", "search", "--interval", "0.05") as it:
         assert it.stderr is not None
-        assert it.stderr.readline().startswith(f"INFO cortex compiled the brief of {P}: 1 entries, seq ")
+        assert it.stderr.readline().startswith(f"INFO cortex compiled the brief of {P}: 1 entry, seq ")
         file_mem.write("search", "owner", "discovery")
-        assert it.stderr.readline().startswith("INFO cortex compiled the brief of search: 1 entries")
+        assert it.stderr.readline().startswith("INFO cortex compiled the brief of search: 1 entry")
         it.send_signal(number)
         printed, logged = it.communicate(timeout=PATIENCE)
     assert (it.returncode, printed, logged) == (0, "", "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import Any, NamedTuple, cast
 
@@ -97,6 +98,9 @@ def request(entity_path: object, agent_id: object, limit: object, writer: BriefW
 
 
 def _name_of(writer: BriefWriter) -> str:
+    """Return what a writer is known by: its module and name, of an object those of its class."""
+    while isinstance(writer, partial):
+        writer = writer.func
     named = writer if hasattr(writer, "__qualname__") else type(writer)
     name = f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', '')}"
     return validation.name("the name of the writer", name, validation.MAX_PATH_BYTES)
@@ -139,7 +143,7 @@ def _find(
             checks.clear()
         checks[key] = (row.fingerprint, now)
         return Compiled(context, _stored(context, wanted, row), False)
-    if row is None and not draft.details["entry_count"]:
+    if _is_nothing(row, draft):
         return Compiled(context, _unstored(context, wanted, draft), False)
     written = _with_answer(wanted, draft, answers)
     return None if may_store else Compiled(context, _unstored(context, wanted, written), False)
@@ -151,12 +155,19 @@ def _store(context: WriteContext, wanted: Request, answers: Mapping[str, str]) -
     row, draft = records.brief(key), _draft(context, wanted, pulse(context))
     if row is not None and row.fingerprint == draft.fingerprint:
         return Compiled(context, _stored(context, wanted, row), False)
+    if _is_nothing(row, draft):
+        return Compiled(context, _unstored(context, wanted, draft), False)
     draft = _with_answer(wanted, draft, answers)
     seq = timeline.append(context, EventType.BRIEF_COMPILED, draft.details)
     body = json.dumps(draft.body, ensure_ascii=False)
     row = BriefRow(*key, draft.fingerprint, draft.pulse.version, draft.expires, seq, body)
     records.save_brief(row)
     return Compiled(context, _stored(context, wanted, row), True)
+
+
+def _is_nothing(row: BriefRow | None, draft: _Draft) -> bool:
+    """Return whether nothing is known and no brief says otherwise: then there is nothing to store."""
+    return row is None and not draft.details["entry_count"]
 
 
 def _key(context: Context, wanted: Request) -> BriefKey:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from amfs.core import briefs, validation
+from amfs.display.parts import count
 from amfs.errors import HandleClosedError, ReadOnlyDatabaseError
 from amfs.memory import AgentMemory
 from amfs.models import Brief
@@ -148,7 +149,8 @@ class Cortex:
         else:
             self._failed.pop(wanted, None)
             if is_new:
-                _log.info("cortex compiled the brief of %s: %d entries, seq %d", what, brief.entry_count, brief.seq)
+                entries = count(brief.entry_count, "entry", "entries")
+                _log.info("cortex compiled the brief of %s: %s, seq %d", what, entries, brief.seq)
 
     def _keep(self, error: Exception, what: str) -> None:
         self._failures.append(error)
