@@ -304,6 +304,7 @@ SINGLE = [
     _records("create_branch", lambda m, _w, _f, b: m.create_branch("made", source=b)),
     _records("fork", lambda m, _w, _f, b: m.fork("newcomer", branch=b)),
     _records("experiment", lambda m, _w, _f, b: _experiment(m, b)),
+    _records("brief", lambda m, _w, _f, b: m.brief(PATH, branch=b)),
     _writes("write", lambda m, _w, _f, b: m.write(PATH, "k", 3, branch=b)),
     _writes("delete", lambda m, _w, _f, b: m.delete(PATH, "k", branch=b)),
     _writes("apply", lambda m, _w, _f, b: m.apply([Put(entity_path=PATH, key="k", value=3)], branch=b), note="writes"),

@@ -50,6 +50,7 @@ DELETED_UNNOTICED = {
     "log": "an event that nothing refers to, as a note, a read, a tag that is gone; an import leaves gaps as well",
     "access": "an import brings the events of grants, but no grants",
     "api_key": "an import brings the events of keys, but no keys",
+    "brief": "it is compiled anew",
     "census": "it is counted anew",
     "embedded": "a text need not have a vector yet",
     "conflict": "a merge may have waited for any number of conflicts",

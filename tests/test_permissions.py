@@ -328,6 +328,7 @@ def looks(mem: AgentMemory, branches: Sequence[str]) -> Iterator[Callable[[], An
         yield lambda b=branch: mem.stats(branch=b).model_copy(update={"database": ""})
         yield lambda b=branch: mem.branch_access(b)
         yield lambda b=branch: mem.conflicts(b, status=None)
+        yield lambda b=branch: [mem.brief(path, branch=b) for path in (None, "plain")]
         yield lambda b=branch: mem.explain("shared-outcome", branch=b)
         yield lambda b=branch: mem.apply([Find(), Find(filter={"a": 2}), ListPaths(), ListPaths(max_depth=1)], branch=b)
         yield lambda b=branch: mem.rollback(seq=1, branch=b, dry_run=True)

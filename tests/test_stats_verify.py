@@ -129,6 +129,7 @@ DAMAGE = {
     "outcome_is_an_event": "UPDATE outcome SET seq = 1",
     "judged_is_what_the_outcome_made": "DELETE FROM judged WHERE seq = (SELECT min(seq) FROM judged)",
     "read_set_is_of_versions": "UPDATE read_set SET outcome = 1 WHERE outcome <> 0",
+    "brief_was_announced": "UPDATE brief SET seq = seq - 1",
     "experiment_is_a_branch": "UPDATE experiment SET status = 'finished' WHERE status = 'merged'",
     "search_state_is_of_this_log": "UPDATE search_state SET seq = seq + 1000",
     "search_index_is_of_versions": "UPDATE search_current SET doc = doc + 1",

@@ -176,3 +176,9 @@ def test_old_branches_are_granted(ada: AgentMemory) -> None:
     assert ada.grant_branch_access("work", "team", "backend", "read").permission == "read"
     key = ada.create_api_key("for ben", agent_ids=["ben"], role="reader")
     assert [one.id for one in ada.api_keys()] == [key.id]
+
+
+def test_old_entries_are_briefed(ada: AgentMemory) -> None:
+    brief = ada.brief("svc", branch="closed")
+    assert brief.entry_count == len([one for one in ada.list("svc", prefix=True, branch="closed") if one.shared]) > 0
+    assert ada.brief("svc", branch="closed") == brief

@@ -100,6 +100,19 @@ def list_conflicts(context: Context, branch: str | None, status: object) -> Page
     return Page(_models(context, [(row, merges[row.merge]) for row in rows if wanted in (None, row.status)]))
 
 
+def open_conflicts(context: Context) -> list[tuple[ConflictRow, PendingMergeRow]]:
+    """Return the open conflicts over shared entries, from or into the context's branch, that the principal may see."""
+    merges = {
+        merge.id: merge
+        for merge in context.tx.records.open_merges(context.namespace)
+        if context.branch.id in (merge.source, merge.target) and _may_see(context, merge)
+    }
+    rows = context.tx.records.conflicts(list(merges)) if merges else []
+    names = context.tx.slots({row.slot for row in rows})
+    is_open = [row for row in rows if row.status == ConflictStatus.OPEN and names[row.slot].owner == SHARED]
+    return [(row, merges[row.merge]) for row in is_open]
+
+
 def find(context: Context, number: int) -> tuple[ConflictRow, PendingMergeRow]:
     """Return a stored conflict that the agent may see, and its merge."""
     found = context.tx.records.conflict(context.namespace, number)

@@ -306,6 +306,16 @@ _RUNS = {
  OR CASE x.status WHEN 'running' THEN x.error IS NOT NULL WHEN 'finished' THEN x.error IS NOT NULL
  WHEN 'failed' THEN x.error IS NULL WHEN 'merged' THEN 0 WHEN 'discarded' THEN 0 ELSE 1 END""",
 }
+_BRIEFS = {
+    # Not the other way round: a later brief takes the place of an earlier one, and an export brings the events alone.
+    "brief_was_announced": f"""SELECT 'brief at event ' || f.seq FROM brief f
+ LEFT JOIN {_events(EventType.BRIEF_COMPILED, told=("digest_type", "entity_path", "agent_id"))} e ON e.seq = f.seq
+ WHERE (e.branch, e.told_entity_path, e.told_agent_id) IS NOT (f.branch, nullif(f.path, ''), nullif(f.about, ''))
+ OR e.told_digest_type NOT IN ('digest', 'written') OR (f.writer = '' AND e.told_digest_type <> 'digest')
+ OR f.cited < 1 OR f.checked >= f.seq OR CASE WHEN json_valid(f.body) THEN EXISTS (
+ SELECT 1 FROM json_each(f.body, '$.citations') c LEFT JOIN log v ON v.seq = c.value
+ WHERE v.slot IS NULL OR v.seq >= f.seq) ELSE 1 END""",
+}
 
 # The search index can be made anew, so it is held against the log; of what it took in last nothing more may be known.
 _SEARCH = {
@@ -336,5 +346,7 @@ _BESIDE = {
     for table, columns in HASHED.items()
 }
 
-PROBLEMS = {**_LOG, **_BESIDE, **_VERSIONS, **_BRANCHES, **_REVIEW, **_ACCESS, **_RUNS, **_SEARCH}
+PROBLEMS = {
+    **_LOG, **_BESIDE, **_VERSIONS, **_BRANCHES, **_REVIEW, **_ACCESS, **_RUNS, **_BRIEFS, **_SEARCH,
+}  # fmt: skip
 """Invariants: each statement returns a line for every violation. Hashes need ``HASH_FUNCTION``."""

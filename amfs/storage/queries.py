@@ -64,6 +64,7 @@ HASHED = {
     "embedder": "name, probes",
     "embedding": "embedder, digest, vector",
     "embedded": "embedder, doc, embedding",
+    "brief": "branch, path, about, cited, writer, scope, fingerprint, checked, expires, seq, body",
 }
 """The columns beside the log that a row's hash is made of: what no event tells, and no statement updates alone.
 
@@ -189,6 +190,13 @@ NEWEST_ROOT_BELOW = LIST_ROOT_BELOW.replace("ORDER BY h.slot", "ORDER BY h.seq D
 NEWEST_VIEW_ALL = LIST_VIEW_ALL.replace("ORDER BY q.slot", "ORDER BY q.seq DESC")
 NEWEST_VIEW_ONE = LIST_VIEW_ONE.replace("ORDER BY q.slot", "ORDER BY q.seq DESC")
 NEWEST_VIEW_BELOW = LIST_VIEW_BELOW.replace("ORDER BY q.slot", "ORDER BY q.seq DESC")
+# What a brief covers, without the values.
+_COVERED = """h.seq, h.slot, (SELECT o.path FROM path o WHERE o.id = h.slot >> 24), h.author, h.confidence, h.outcomes,
+ h.expires, coalesce(h.value_seq, h.seq)"""
+COVERED_ROOT_ALL = LIST_ROOT_ALL.replace(_HEAD, _COVERED)
+COVERED_ROOT_BELOW = LIST_ROOT_BELOW.replace(_HEAD, _COVERED)
+COVERED_VIEW_ALL = LIST_VIEW_ALL.replace(_LOG.replace("v.", "h."), _COVERED)
+COVERED_VIEW_BELOW = LIST_VIEW_BELOW.replace(_LOG.replace("v.", "h."), _COVERED)
 PATHS_ROOT = f"""SELECT p.path, count(*) FROM head h CROSS JOIN path p ON p.id = h.slot >> 24 AND p.owner IN (0, ?2)
  WHERE h.branch = ?1 AND ?3 IS NULL AND {_LIVE} GROUP BY p.path"""
 _ALL_VERSIONS = f"""SELECT {_LOG.replace("v.", "h.")} FROM ({{ranges}}) r CROSS JOIN lineage a ON a.branch = ?1
@@ -251,6 +259,11 @@ CONTEXTS = f"""SELECT {_EVENT} FROM log v INDEXED BY log_rare {_EVENT_NAMES}
  WHERE v.type = 23 AND v.type <> 1 AND v.cause IS NULL AND v.seq < ?2
  AND v.run = ?1 AND v.seq > coalesce((SELECT max(w.seq) FROM log w INDEXED BY log_rare
  WHERE w.type = 3 AND w.type <> 1 AND w.cause IS NULL AND w.run = ?1 AND w.seq < ?2), 0) ORDER BY v.seq"""
+JUDGING = f"""SELECT DISTINCT v.cause FROM json_each(?2) j CROSS JOIN lineage a ON a.branch = ?1
+ CROSS JOIN log v INDEXED BY log_slot ON v.slot = json_extract(j.value, '$[0]') AND v.branch = a.ancestor
+ AND v.seq > json_extract(j.value, '$[1]') AND v.seq <= a.upto
+ WHERE v.type = 3 AND v.value_seq = json_extract(j.value, '$[1]') AND {inherits("v.slot")}
+ AND (?3 IS NULL OR v.branch IN (SELECT value FROM json_each(?3))) ORDER BY v.cause DESC LIMIT ?4"""
 LAST_TS = f"SELECT {_NEWEST_TS} FROM log l WHERE l.seq = (SELECT max(seq) FROM log)"
 END_OF_EVENT = """SELECT max(v.seq) FROM log v INDEXED BY log_cause
  WHERE v.cause = coalesce((SELECT w.cause FROM log w WHERE w.seq = ?1), ?1)"""
@@ -330,6 +343,9 @@ API_KEY = f"SELECT {_API_KEY} FROM api_key WHERE id = ?"
 API_KEYS = f"SELECT {_API_KEY} FROM api_key WHERE namespace = ? ORDER BY created_at, id"
 ADD_API_KEY = _add("api_key", "revoked_at")
 REVOKE_API_KEY = "UPDATE api_key SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
+BRIEF = f"""SELECT {HASHED["brief"]} FROM brief
+ WHERE branch = ? AND path = ? AND about = ? AND cited = ? AND writer = ? AND scope = ?"""
+SAVE_BRIEF = _add("brief", verb="INSERT OR REPLACE")
 
 # --- search ----------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What stands beside the log in SQLite: merges, tags, reviews, conflicts, grants, keys, outcomes, experiments."""
+"""What stands beside the log in SQLite: merges, tags, reviews, grants, keys, outcomes, experiments, briefs."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from amfs.storage.base import (
     RollbackRow,
     TagRow,
 )
+from amfs.storage.briefs import BriefKey, BriefRow
 from amfs.storage.hashing import row_hash
 
 
@@ -190,6 +191,13 @@ class Records:
 
     def save_experiment(self, row: ExperimentRow) -> None:
         self._execute(q.SAVE_EXPERIMENT, hashed(row))
+
+    def brief(self, key: BriefKey) -> BriefRow | None:
+        row = self._execute(q.BRIEF, key).fetchone()
+        return None if row is None else BriefRow._make(row)
+
+    def save_brief(self, row: BriefRow) -> None:
+        self._execute(q.SAVE_BRIEF, hashed(row))
 
 
 def plain(statement: str, parameters: Sequence[Any]) -> tuple[str, Sequence[Any]]:

@@ -31,6 +31,7 @@ from amfs.storage.base import (
     TimelineFilter,
     VersionRow,
 )
+from amfs.storage.briefs import CoveredRow
 from amfs.storage.hashing import HASH_FUNCTION, row_hash
 from amfs.storage.invariants import PROBLEMS
 from amfs.storage.records import Records, hashed, plain, row_id
@@ -302,6 +303,16 @@ class Tables:
             statement = _by_range(which, q.NEWEST_VIEW_ALL, q.NEWEST_VIEW_ONE, q.NEWEST_VIEW_BELOW)
         return map(VersionRow._make, self._numbered(statement, parameters))
 
+    def covered(self, branch: BranchRow, which: ListFilter) -> list[CoveredRow]:
+        """Return the entries of all paths, or of one and those below it, without their values."""
+        parameters = _list_parameters(branch, which)
+        if branch.parent is None:
+            statement = q.COVERED_ROOT_ALL if which.path is None else q.COVERED_ROOT_BELOW
+        else:
+            statement = q.COVERED_VIEW_ALL if which.path is None else q.COVERED_VIEW_BELOW
+            parameters = (*parameters, NOW)
+        return [CoveredRow._make(row) for row in self._numbered(statement, parameters)]
+
     def private(self, branch: BranchRow, owner: int, now: int) -> list[VersionRow]:
         """Return the live entries of one private space, messages included."""
         parameters = (branch.id, owner, None, now, None, -1, -1, NOW)
@@ -384,6 +395,16 @@ class Tables:
     def contexts(self, run: int, outcome: int) -> list[EventRow]:
         """Return what a run noted before an outcome and after the one before that."""
         return [EventRow._make(row) for row in self._numbered(q.CONTEXTS, (run, outcome))]
+
+    def judging(
+        self, branch: int, values: Sequence[tuple[int, int]], branches: Sequence[int] | None, limit: int
+    ) -> list[int]:
+        """Return the newest outcomes, along a branch, that judged values given as slots and the versions that own them.
+
+        ``branches`` are those the viewer may read (None: all).
+        """
+        readable = None if branches is None else json.dumps(list(branches))
+        return [row[0] for row in self._numbered(q.JUDGING, (branch, json.dumps(list(values)), readable, limit))]
 
     def seq_at(self, ts: int, branch: int) -> int:
         """Return the newest seq not after an instant, along a branch.
