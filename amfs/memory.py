@@ -87,7 +87,8 @@ from amfs.models import (
     VerifyReport,
 )
 from amfs.storage import open_storage, restore_database
-from amfs.storage.base import NOBODY, BranchRow, Reader, Reading
+from amfs.storage.base import Reader, Reading
+from amfs.storage.rows import NOBODY, BranchRow
 from amfs.transaction import MemoryTransaction
 
 __all__ = ["AgentMemory", "EntryKey", "Moment"]

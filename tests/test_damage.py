@@ -17,7 +17,7 @@ import pytest
 
 from amfs import AgentMemory
 from amfs.errors import AMFSError
-from amfs.storage.base import NOW
+from amfs.storage.rows import NOW
 from tests import helpers_busy
 
 if TYPE_CHECKING:

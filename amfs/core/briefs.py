@@ -18,8 +18,7 @@ from amfs.core.conflicts import asking
 from amfs.core.context import Access, Context, WriteContext, instant
 from amfs.errors import InvalidInputError, InvalidValueError, WriterError
 from amfs.models import Brief, BriefOutcome, EventType
-from amfs.storage.base import NOBODY, NOW, ListFilter
-from amfs.storage.briefs import BriefKey, BriefRow, CoveredRow
+from amfs.storage.rows import NOBODY, NOW, BriefKey, BriefRow, CoveredRow, ListFilter
 
 BriefWriter = Callable[[str], str]
 """Takes a digest and returns it as prose."""

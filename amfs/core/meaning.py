@@ -21,7 +21,7 @@ from tqdm import tqdm
 from amfs.core import terms
 from amfs.errors import EmbeddingError
 from amfs.models import MemoryType
-from amfs.storage.base import MEMORY_CODE, SHARED, SearchFilter, SearchIndex
+from amfs.storage.rows import MEMORY_CODE, SHARED, SearchFilter, SearchIndex
 
 if TYPE_CHECKING:
     from amfs.core.embedder import Embedder

@@ -14,11 +14,11 @@ from amfs.core import diff, validation
 from amfs.core.diff import Delta
 from amfs.errors import ConflictNotFoundError
 from amfs.models import Conflict, ConflictStatus, Page, Side
-from amfs.storage.base import SHARED, ConflictRow, PendingMergeRow
+from amfs.storage.rows import SHARED, ConflictRow, PendingMergeRow
 
 if TYPE_CHECKING:
     from amfs.core.context import Context, WriteContext
-    from amfs.storage.base import BranchRow
+    from amfs.storage.rows import BranchRow
 
 
 def store(

@@ -20,12 +20,13 @@ from amfs.core import conflicts, filters, moments, runs, terms, validation, vers
 from amfs.core.ranking import PARTS, Candidate, Ranking
 from amfs.errors import InvalidInputError
 from amfs.models import Entry, MemoryType, Page, SearchHit, SearchWeights, Tokenizer
-from amfs.storage.base import MEMORY_CODE, NOW, SLOT_BITS, ListFilter, SearchFilter, SearchIndex
+from amfs.storage.rows import MEMORY_CODE, NOW, SLOT_BITS, ListFilter, SearchFilter, SearchIndex
 
 if TYPE_CHECKING:
     from amfs.core.context import Context
     from amfs.core.meaning import Meaning, Question
-    from amfs.storage.base import Reader, Storage, VersionRow
+    from amfs.storage.base import Reader, Storage
+    from amfs.storage.rows import VersionRow
 
 DEPTH = 64
 """How many candidates of each ranking are weighed by their whole score; what comes after keeps its place there."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from amfs.core import moments, validation
 from amfs.core.context import HIDDEN, MAIN, Context, WriteContext, instant
 from amfs.models import Entry, Event, EventType, Page
-from amfs.storage.base import (
+from amfs.storage.rows import (
     EVENT_CODE,
     EVENT_TYPE,
     MEMORY_TYPE,

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple, cast
 from amfs.errors import NotSupportedError
 from amfs.models import EventType, Tokenizer
 from amfs.storage import queries as q
-from amfs.storage.base import EVENT_CODE, SearchIndex
 from amfs.storage.records import plain
+from amfs.storage.rows import EVENT_CODE, SearchIndex
 
 FORMAT = 1
 """How texts are made and stored; an index made in another way is made anew."""

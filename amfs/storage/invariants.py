@@ -8,8 +8,8 @@ against the event that announced it and, as far as no event tells it, against a 
 from __future__ import annotations
 
 from amfs.models import EventType
-from amfs.storage.base import EVENT_CODE
 from amfs.storage.queries import DOCUMENT, HASHED, IS_SEEN, ROW_HASH, inherits
+from amfs.storage.rows import EVENT_CODE
 
 _MERGE = EVENT_CODE[EventType.BRANCH_MERGED]
 _OUTCOME = EVENT_CODE[EventType.OUTCOME]

@@ -8,7 +8,7 @@ Parameters are bound, never formatted in; where one stands in several places the
 from __future__ import annotations
 
 from amfs.models import Tokenizer
-from amfs.storage.base import SearchIndex
+from amfs.storage.rows import SearchIndex
 
 # --- pieces (constants, never input) ---------------------------------------------------------------------------------
 

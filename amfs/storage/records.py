@@ -10,8 +10,11 @@ from functools import cache
 from typing import Any
 
 from amfs.storage import queries as q
-from amfs.storage.base import (
+from amfs.storage.hashing import row_hash
+from amfs.storage.rows import (
     ApiKeyRow,
+    BriefKey,
+    BriefRow,
     ConflictRow,
     ExperimentRow,
     GrantRow,
@@ -22,8 +25,6 @@ from amfs.storage.base import (
     RollbackRow,
     TagRow,
 )
-from amfs.storage.briefs import BriefKey, BriefRow
-from amfs.storage.hashing import row_hash
 
 
 class Records:

@@ -10,8 +10,8 @@ from typing import Any
 from amfs.models import EventType, Tokenizer
 from amfs.storage import indexing
 from amfs.storage import queries as q
-from amfs.storage.base import EVENT_CODE, NOW, BranchRow, SearchFilter, SearchIndex, Vector, VersionRow
 from amfs.storage.records import hashed, plain, row_id
+from amfs.storage.rows import EVENT_CODE, NOW, BranchRow, SearchFilter, SearchIndex, Vector, VersionRow
 
 
 class Search:

@@ -31,11 +31,11 @@ from amfs.errors import (
     ReadOnlyDatabaseError,
 )
 from amfs.models import Durability
-from amfs.storage.base import SearchIndex
 from amfs.storage.indexing import catch_up, is_current
 from amfs.storage.locking import FileLock, NoLock
 from amfs.storage.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate
 from amfs.storage.queries import PAGE_BYTES
+from amfs.storage.rows import SearchIndex
 from amfs.storage.tables import Names, Tables
 
 MEMORY = ":memory:"

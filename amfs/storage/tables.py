@@ -12,12 +12,16 @@ from amfs.errors import InvalidInputError
 from amfs.models import EventType
 from amfs.storage import indexing, transfer
 from amfs.storage import queries as q
-from amfs.storage.base import (
+from amfs.storage.hashing import HASH_FUNCTION, row_hash
+from amfs.storage.invariants import PROBLEMS
+from amfs.storage.records import Records, hashed, plain, row_id
+from amfs.storage.rows import (
     EVENT_CODE,
     NOW,
     SHARED,
     SLOT_BITS,
     BranchRow,
+    CoveredRow,
     EventRow,
     ExportRow,
     ListFilter,
@@ -31,10 +35,6 @@ from amfs.storage.base import (
     TimelineFilter,
     VersionRow,
 )
-from amfs.storage.briefs import CoveredRow
-from amfs.storage.hashing import HASH_FUNCTION, row_hash
-from amfs.storage.invariants import PROBLEMS
-from amfs.storage.records import Records, hashed, plain, row_id
 from amfs.storage.search import Search
 
 K = TypeVar("K")
