@@ -493,9 +493,14 @@ SEARCH_RANKED_BELOW = {
  WHERE search_{index.value}_text MATCH ?1 AND +rowid IN ({below.format(_RANGES_BELOW)}) ORDER BY score DESC, rowid"""
     for index, below in _DOCS_BELOW.items()
 }
+# Looking for each of several documents among what matches takes longer than walking over all of that once.
 SEARCH_SCORES = {
     index: f"""SELECT rowid, -bm25(search_{index.value}_text, {_WEIGHTS}) FROM search_{index.value}_text
- WHERE search_{index.value}_text MATCH ?1 AND rowid IN (SELECT value FROM json_each(?2))"""
+ WHERE search_{index.value}_text MATCH ?1 AND +rowid IN (SELECT value FROM json_each(?2))"""
+    for index in SearchIndex
+}
+SEARCH_HOLDS = {
+    index: f"SELECT count(*) FROM search_{index.value}_text WHERE search_{index.value}_text MATCH ? AND rowid = ?"
     for index in SearchIndex
 }
 
