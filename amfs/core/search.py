@@ -215,9 +215,9 @@ def _newest(asked: Request, views: Sequence[View]) -> list[Candidate]:
     """Return the newest entries that pass, one more than the page takes."""
     wanted = asked.offset + asked.limit + 1
     found = heapq.merge(*(_newest_of(asked, view) for view in views), key=lambda pair: -pair[1].seq)
-    unique: dict[int, tuple[View, VersionRow]] = {}
+    unique: dict[tuple[int, int], tuple[View, VersionRow]] = {}
     for view, row in found:
-        unique.setdefault(row.seq, (view, row))
+        unique.setdefault((row.slot, row.value_seq), (view, row))
         if len(unique) == wanted:
             break
     slots = views[0].context.tx.slots({row.slot for _, row in unique.values()})

@@ -14,7 +14,9 @@ MAX_WORDS = 64
 """How many different words of a query are looked for."""
 
 _MAX_MEANING = 8_000
-_WORD = re.compile(r"[^\W_]+")
+_WORD = re.compile(r"[^\W_](?:[^\W_]|[\u0300-\u036f])*")
+"""Letters and digits, and the accents that stand behind them as characters of their own."""
+
 _STOP_WORDS = frozenset(
     """a about an and any are as at be been but by can could did do does for from had has have how i if in into is it
     its me my no not of on or our s shall should so t than that the their them then there these they this those to us

@@ -475,11 +475,12 @@ REMOVE_SEARCH_TEXT = """INSERT INTO search_current_text(search_current_text, row
 KEEP_SEARCH_CURRENT = "INSERT INTO search_current(slot, seq, doc, added) VALUES(?, ?, ?, ?)"
 LET_GO_SEARCH_CURRENT = "DELETE FROM search_current WHERE slot = ? AND seq = ?"
 
-# What matches, the best first. Path and key say in few words what an entry is about, so their words count twice.
+# What matches, the best first, of equally good ones the newer. Path and key say in few words what an entry is about, so
+# their words count twice.
 _WEIGHTS = "2.0, 2.0, 1.0"
 SEARCH_RANKED = {
-    index: f"""SELECT rowid, -rank FROM search_{index.value}_text
- WHERE search_{index.value}_text MATCH ?1 AND rank MATCH 'bm25({_WEIGHTS})' ORDER BY rank"""
+    index: f"""SELECT rowid, -bm25(search_{index.value}_text, {_WEIGHTS}) AS score FROM search_{index.value}_text
+ WHERE search_{index.value}_text MATCH ?1 ORDER BY score DESC, rowid DESC"""
     for index in SearchIndex
 }
 # Below a path stands as a rule a small part of what matches; only that is ranked.
@@ -490,7 +491,8 @@ _DOCS_BELOW = {
 }
 SEARCH_RANKED_BELOW = {
     index: f"""SELECT rowid, -bm25(search_{index.value}_text, {_WEIGHTS}) AS score FROM search_{index.value}_text
- WHERE search_{index.value}_text MATCH ?1 AND +rowid IN ({below.format(_RANGES_BELOW)}) ORDER BY score DESC, rowid"""
+ WHERE search_{index.value}_text MATCH ?1 AND +rowid IN ({below.format(_RANGES_BELOW)})
+ ORDER BY score DESC, rowid DESC"""
     for index, below in _DOCS_BELOW.items()
 }
 # Looking for each of several documents among what matches takes longer than walking over all of that once.
