@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from amfs.models import Tokenizer
@@ -27,6 +28,12 @@ _STOP_WORDS = frozenset(
 def all_words(text: str) -> list[str]:
     """Return the words of a text in lower case, each once, in the order in which they first stand there."""
     return list(dict.fromkeys(found[0] for found in _WORD.finditer(text.lower())))
+
+
+@lru_cache(maxsize=65_536)
+def of_name(name: str) -> tuple[str, ...]:
+    """Return the words of a name, which is asked for again and again."""
+    return tuple(all_words(name))
 
 
 def of_query(text: str, tokenizer: Tokenizer) -> list[str]:

@@ -22,7 +22,6 @@ from workload import build, crowd, open_subject
 
 from amfs import Durability
 
-
 _LARGEST_TO_SEARCH = 100_000
 
 
