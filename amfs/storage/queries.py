@@ -336,7 +336,8 @@ SEARCH_TABLES = (
     tokenizer   TEXT NOT NULL,
     format      INTEGER NOT NULL,            -- how this code makes texts
     seq         INTEGER NOT NULL,            -- the last one taken in
-    branch      INTEGER NOT NULL,
+    last        INTEGER NOT NULL,            -- the last one there was then
+    branch      INTEGER NOT NULL,            -- the newest one then
     removed     INTEGER NOT NULL
 ) WITHOUT ROWID""",
     # The versions that some branch sees now, and the document each needs; ``added``: the seq at which it was taken in.
@@ -375,9 +376,9 @@ VECTOR_TABLES = (
 """The vectors of texts; they can be made anew, with the time and money that takes."""
 
 HAS_TEMPORARY_SEARCH = "SELECT count(*) FROM temp.sqlite_master WHERE name = 'search_state'"
-SEARCH_STATE = "SELECT tokenizer, format, seq, branch, removed FROM search_state WHERE name = ?"
-SAVE_SEARCH_STATE = """INSERT OR REPLACE INTO search_state(name, tokenizer, format, seq, branch, removed)
- VALUES(?, ?, ?, ?, ?, ?)"""
+SEARCH_STATE = "SELECT tokenizer, format, seq, last, branch, removed FROM search_state WHERE name = ?"
+SAVE_SEARCH_STATE = """INSERT OR REPLACE INTO search_state(name, tokenizer, format, seq, last, branch, removed)
+ VALUES(?, ?, ?, ?, ?, ?, ?)"""
 EMPTY_SEARCH_CURRENT = "DELETE FROM search_current"
 NEWEST_BRANCH = "SELECT max(id) FROM branch"
 # A document is the row that brought a value to its slot; where a fork handed over a private entry, the row that did.
