@@ -11,11 +11,12 @@ from amfs.core.context import (
     OutcomePolicy,
     Resolver,
 )
-from amfs.core.embedder import Embedder
+from amfs.core.embedder import Embed, Embedder
 from amfs.core.evidence import beta_posterior
 from amfs.core.grants import Principal
 from amfs.core.merge import MergeResolver
 from amfs.core.runs import Run
+from amfs.cortex import Cortex
 from amfs.errors import (
     AccessDeniedError,
     AccessError,
@@ -71,6 +72,7 @@ from amfs.errors import (
     TagNotFoundError,
     TagOffLineageError,
     UsageError,
+    WriterError,
 )
 from amfs.experiment import (
     Comparison,
@@ -87,6 +89,8 @@ from amfs.models import (
     Blame,
     Branch,
     BranchStatus,
+    Brief,
+    BriefOutcome,
     Cause,
     Change,
     Conflict,
@@ -162,6 +166,8 @@ __all__ = [
     "BranchExistsError",
     "BranchNotFoundError",
     "BranchStatus",
+    "Brief",
+    "BriefOutcome",
     "CannotOpenDatabaseError",
     "Cause",
     "Change",
@@ -175,6 +181,7 @@ __all__ = [
     "ConflictStatus",
     "ContentionError",
     "CorruptDatabaseError",
+    "Cortex",
     "CreatedApiKey",
     "DatabaseBusyError",
     "DatabaseError",
@@ -182,6 +189,7 @@ __all__ = [
     "Delete",
     "DiffType",
     "Durability",
+    "Embed",
     "Embedder",
     "EmbeddingError",
     "Entry",
@@ -266,6 +274,7 @@ __all__ = [
     "Tokenizer",
     "UsageError",
     "VerifyReport",
+    "WriterError",
     "beta_posterior",
     "extend_with_branching",
 ]

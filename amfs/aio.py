@@ -28,6 +28,7 @@ from amfs.models import (
     Blame,
     Branch,
     BranchStatus,
+    Brief,
     Change,
     Conflict,
     ConflictStatus,
@@ -561,6 +562,19 @@ class AsyncAgentMemory:
     def as_agent(self, agent_id: str) -> Self:
         """Return a handle of another agent; see AgentMemory.as_agent."""
         return self._over(self._memory.as_agent(agent_id))
+
+    async def brief(
+        self,
+        entity_path: str | None = None,
+        agent_id: str | None = None,
+        *,
+        limit: int = 20,
+        writer: Callable[[str], str] | None = None,
+        branch: str | None = None,
+    ) -> Brief:
+        """Return what is known of a path; see AgentMemory.brief. The writer runs on a thread of its own."""
+        run = self._writer.run if writer is None else asyncio.to_thread
+        return await run(self._memory.brief, entity_path, agent_id, limit=limit, writer=writer, branch=branch)
 
     async def stats(self, *, branch: str | None = None) -> Stats:
         """Return figures about the database; see AgentMemory.stats."""

@@ -44,6 +44,7 @@
     │   ├── BranchClosedError                branch_closed
     │   └── BranchDepthError                 branch_depth
     ├── EmbeddingError                       embedding
+    ├── WriterError                          writer
     ├── UsageError (RuntimeError)            usage
     │   ├── HandleClosedError                handle_closed
     │   ├── ExperimentContextLostError       experiment_context_lost
@@ -123,6 +124,7 @@ __all__ = [
     "TagNotFoundError",
     "TagOffLineageError",
     "UsageError",
+    "WriterError",
 ]
 
 
@@ -401,6 +403,12 @@ class EmbeddingError(AMFSError):
     """The embedder failed, or returned what are no vectors; what it made before is kept, and memory is untouched."""
 
     code = "embedding"
+
+
+class WriterError(AMFSError):
+    """The writer of a brief failed, or returned no text that can be stored; nothing was. ``__cause__`` is its error."""
+
+    code = "writer"
 
 
 class UsageError(AMFSError, RuntimeError):

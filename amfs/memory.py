@@ -17,6 +17,7 @@ from amfs.core import (
     batches,
     blame,
     branches,
+    briefs,
     cherry_pick,
     conflicts,
     diff,
@@ -49,6 +50,7 @@ from amfs.models import (
     Blame,
     Branch,
     BranchStatus,
+    Brief,
     Change,
     Conflict,
     ConflictPolicy,
@@ -85,7 +87,8 @@ from amfs.models import (
     VerifyReport,
 )
 from amfs.storage import open_storage, restore_database
-from amfs.storage.base import NOBODY, BranchRow, Reader, Reading
+from amfs.storage.base import Reader, Reading
+from amfs.storage.rows import NOBODY, BranchRow
 from amfs.transaction import MemoryTransaction
 
 __all__ = ["AgentMemory", "EntryKey", "Moment"]
@@ -161,6 +164,7 @@ class AgentMemory:
         self._pinned: str | None = None
         self._seen: Seen = {}
         self._experiments: list[Experiment] = []
+        self._brief_checks: briefs.Checks = {}
         self._owner: Self | None = None
         self._storage = open_storage(database, validation.choice("durability", durability, Durability))
         self._closed = False
@@ -779,6 +783,48 @@ class AgentMemory:
     def blame(self, entity_path: str, key: str, *, branch: str | None = None) -> Blame:
         """Return where an entry and each of its fields came from: version, agent, branch, merge, run and outcomes."""
         return self._on(branch).read(blame.blame, entity_path, key)
+
+    def brief(
+        self,
+        entity_path: str | None = None,
+        agent_id: str | None = None,
+        *,
+        limit: int = 20,
+        writer: Callable[[str], str] | None = None,
+        branch: str | None = None,
+    ) -> Brief:
+        """Return what is known of a path and those below it, or of everything, with citations.
+
+        It covers shared entries, messages excepted, and is stored: it is compiled anew, with a brief_compiled event,
+        when what it covers changed. The entries it cites count as read, as those of ``read_many`` do.
+
+        Args:
+            entity_path: What it is about. Default: everything.
+            agent_id: Cover only the values that this agent wrote.
+            limit: How many entries are cited, of all that count: the surest first, then the best tried, the newest.
+            writer: Makes prose of the digest, such as a call of a model. It runs outside any transaction, and only when
+                something changed; it is known by its module and name, so two writers need two names.
+            branch: Whose memory it is about instead of the current branch's.
+
+        Raises:
+            WriterError: The writer failed, or returned no text of 1 to 100,000 characters. Nothing was stored.
+        """
+        wanted = briefs.request(entity_path, agent_id, limit, writer)
+        return self._record(self._find_brief(wanted, branch=branch))
+
+    def _find_brief(self, wanted: briefs.Request, *, branch: str | None) -> Found[Brief]:
+        """Do what ``brief`` does, but leave it to the caller to ``_record`` what was found."""
+        context, brief, _ = self._compile_brief(wanted, branch=branch)
+        return Found(context, brief, runs.observe(context, list(brief.citations)))
+
+    def _compile_brief(self, wanted: briefs.Request, *, branch: str | None) -> briefs.Compiled:
+        """Compile a brief that is not fresh; nobody has read it by that."""
+        # Named here once: what the writer does may switch the branch.
+        return briefs.compile_resolving(self._on(self._branch_name(branch)), wanted, self._brief_checks)
+
+    def _brief_pulse(self) -> briefs.Pulse:
+        """Return what changes whenever a brief of the current branch may."""
+        return self._on(None).read(briefs.pulse)
 
     def stats(self, *, branch: str | None = None) -> Stats:
         """Return figures about the database and what this agent can see on the current branch."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from amfs import AgentMemory, Principal
+from amfs import AgentMemory, Cortex, Principal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ def build(database: Path, entries: int = 30, clock: Callable[[], int] | None = N
         _judge(mem, bob)
         _review(mem, bob)
         _share(mem)
+        _brief(mem, bob)
         mem.fork("carol")
         bob.read(P, "own")
     with closing(AgentMemory("carol", database, durability="normal", clock=clock)) as carol:
@@ -43,6 +44,14 @@ def build(database: Path, entries: int = 30, clock: Callable[[], int] | None = N
     with AgentMemory("alice", database, namespace="carol", durability="normal", clock=clock) as guest:
         guest.write(P, "own", "a guest's", shared=False)
         guest.fork("erin")
+    with AgentMemory("alice", database, durability="normal", clock=clock, embed=embed) as finder:
+        finder.search("config", branch=["main", "x"])
+        finder.search("hello", memory_type="message", at=finder.tags()[0].seq)
+
+
+def embed(texts: list[str]) -> list[list[float]]:
+    """Return a vector of letter counts for each text."""
+    return [[1.0, *(float(text.count(letter)) for letter in "aeinost")] for text in texts]
 
 
 def _write(mem: AgentMemory, bob: AgentMemory, entries: int) -> None:
@@ -141,6 +150,12 @@ def _share(mem: AgentMemory) -> None:
     with closing(keyed):
         keyed.create_branch("of the key")
         keyed.write(P, K, 1, branch="of the key")
+
+
+def _brief(mem: AgentMemory, bob: AgentMemory) -> None:
+    Cortex(mem, [P], writer=str.title).refresh()
+    Cortex(mem, branch="x/y").refresh()
+    bob.brief(P, "alice", limit=1)
 
 
 def everything(mem: AgentMemory) -> list[Any]:

@@ -163,9 +163,10 @@ def _grant(owner: AgentMemory, world: World) -> None:
 
 
 def state_of(database: Path) -> dict[str, int]:
-    """Return how many rows every table has, and the last seq."""
+    """Return how many rows every table has, and the last seq; the search index is no part of memory."""
     with closing(sqlite3.connect(database)) as db:
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = [name for name in tables if not name.startswith("search_")]
         counts = [f"SELECT '{name}', count(*) FROM {name}" for name in tables]  # noqa: S608
         return dict(db.execute(" UNION ALL ".join([*counts, "SELECT 'seq', max(seq) FROM log"])).fetchall())
 
@@ -289,6 +290,9 @@ SINGLE = [
     _reads("read_many", lambda m, _w, _f, b: m.read_many([(PATH, "k")], branch=b)),
     _reads("read_from", lambda m, _w, _f, b: m.read_from(AGENT, PATH, "k", branch=b)),
     _reads("list", lambda m, _w, _f, b: m.list(branch=b)),
+    _reads("search", lambda m, _w, _f, b: m.search("k", branch=b)),
+    _reads("search", lambda m, w, _f, b: m.search("k", at=w.first, branch=b), note="at"),
+    _reads("search", lambda m, _w, _f, b: m.search(branch=b), note="without a query"),
     _reads("history", lambda m, _w, _f, b: m.history(PATH, "k", branch=b)),
     _reads("compare_versions", lambda m, _w, _f, b: m.compare_versions(PATH, "k", branch=b)),
     _reads("apply", lambda m, _w, _f, b: m.apply([Get(entity_path=PATH, key="k")], branch=b), note="reads"),
@@ -304,6 +308,7 @@ SINGLE = [
     _records("create_branch", lambda m, _w, _f, b: m.create_branch("made", source=b)),
     _records("fork", lambda m, _w, _f, b: m.fork("newcomer", branch=b)),
     _records("experiment", lambda m, _w, _f, b: _experiment(m, b)),
+    _records("brief", lambda m, _w, _f, b: m.brief(PATH, branch=b)),
     _writes("write", lambda m, _w, _f, b: m.write(PATH, "k", 3, branch=b)),
     _writes("delete", lambda m, _w, _f, b: m.delete(PATH, "k", branch=b)),
     _writes("apply", lambda m, _w, _f, b: m.apply([Put(entity_path=PATH, key="k", value=3)], branch=b), note="writes"),
@@ -328,6 +333,13 @@ SINGLE = [
 """Operations on one branch, which they name."""
 
 DOUBLE = [
+    Row(
+        name="search",
+        note="several branches",
+        call=lambda m, _w, _f, *both: m.search("k", branch=both),
+        places=PAIRS,
+        needs=((0, READ), (1, READ)),
+    ),
     Row(
         name="diff_branch",
         call=lambda m, _w, _f, s, t: m.diff_branch(s, t),
@@ -482,6 +494,7 @@ WHOLE = [
     _for_all("database", lambda m, _w, _f: m.database),
     _for_all("close", lambda m, _w, _f: m.close()),
     _for_all("restore", lambda m, _w, f: _restore(m, f), note="needs no handle"),
+    _for_admins("rebuild_search_index", lambda m, _w, _f: m.rebuild_search_index("plain")),
     _for_admins("verify", lambda m, _w, _f: m.verify()),
     _for_admins("backup", lambda m, _w, f: m.backup(f / "backup.db")),
     _for_admins("export_namespace", lambda m, _w, f: m.export_namespace(f / "export.jsonl")),

@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from amfs import AgentMemory, Principal
+from amfs import AgentMemory, Cortex, Principal
 from tests.helpers_crash import LARGE, OPERATIONS, START, build, die_of_large_files
 from tests.helpers_statements import watching
 
@@ -92,6 +92,7 @@ STEPS: dict[str, Step] = {
     ),
     "new tag": Step(lambda mem: mem.create_tag("release/1", "a name", at="begin")),
     "grant": Step(lambda mem: mem.grant_branch_access("work", "team", "ops", "read_write")),
+    "brief": Step(lambda mem: Cortex(mem, ["svc"], writer=str.upper).refresh()),
     "closing of a branch": Step(lambda mem: mem.close_branch("clash")),
 }
 

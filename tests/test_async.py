@@ -131,6 +131,7 @@ def review(mem: AgentMemory, bob: AgentMemory) -> list[Any]:
     results += [mem.rollback(tag_name="v1", dry_run=True), mem.rollback(tag_name="v1", include_others=True)]
     results += [mem.grant_branch_access("z", "team", "t", "read"), mem.branch_access("z")]
     results += [mem.revoke_branch_access("z", "team", "t"), mem.blame(P, K), mem.api_keys()]
+    results += [mem.brief(P, writer=str.upper), bob.brief(), bob.brief(P, "alice", limit=1, branch="y")]
     return [*results, mem.delete_tag("v1"), bob.fork("carol")]
 
 
@@ -147,6 +148,7 @@ async def review_awaited(mem: AsyncAgentMemory, bob: AsyncAgentMemory) -> list[A
         mem.rollback(tag_name="v1", dry_run=True), mem.rollback(tag_name="v1", include_others=True),
         mem.grant_branch_access("z", "team", "t", "read"), mem.branch_access("z"),
         mem.revoke_branch_access("z", "team", "t"), mem.blame(P, K), mem.api_keys(),
+        mem.brief(P, writer=str.upper), bob.brief(), bob.brief(P, "alice", limit=1, branch="y"),
         mem.delete_tag("v1"), bob.fork("carol"),
     ]  # fmt: skip
     return [await call for call in calls]

@@ -16,6 +16,7 @@ from amfs import (
     EventType,
     Find,
     ListPaths,
+    MemoryType,
     MergeConflictError,
     Principal,
     PullRequestStatus,
@@ -328,6 +329,12 @@ def looks(mem: AgentMemory, branches: Sequence[str]) -> Iterator[Callable[[], An
         yield lambda b=branch: mem.stats(branch=b).model_copy(update={"database": ""})
         yield lambda b=branch: mem.branch_access(b)
         yield lambda b=branch: mem.conflicts(b, status=None)
+        yield lambda b=branch: [mem.brief(path, branch=b) for path in (None, "plain")]
+        for query in ("canary plain picked clash child merged full", None):
+            yield lambda b=branch, q=query: mem.search(q, branch=b, explain=True, limit=100)
+            yield lambda b=branch, q=query: mem.search(
+                q, branch=b, memory_type=list(MemoryType), at="before", limit=100
+            )
         yield lambda b=branch: mem.explain("shared-outcome", branch=b)
         yield lambda b=branch: mem.apply([Find(), Find(filter={"a": 2}), ListPaths(), ListPaths(max_depth=1)], branch=b)
         yield lambda b=branch: mem.rollback(seq=1, branch=b, dry_run=True)

@@ -27,8 +27,8 @@ from amfs.core.context import OWNER, Context, Rights, WriteContext
 from amfs.core.evidence import posterior
 from amfs.models import EventType, Permission
 from amfs.storage import queries
-from amfs.storage.base import EVENT_CODE, NOW, SHARED, GrantRow, MergeEdge
 from amfs.storage.records import Records
+from amfs.storage.rows import EVENT_CODE, NOW, SHARED, GrantRow, MergeEdge
 from amfs.storage.tables import Tables
 from tests.helpers_machine import run_machine, run_random
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from amfs.models import Branch, Entry, Page, PullRequest, Review, Side
-    from amfs.storage.base import ApiKeyRow, BranchRow, NewVersion, PullRequestRow, RollbackRow, VersionRow
+    from amfs.storage.rows import ApiKeyRow, BranchRow, NewVersion, PullRequestRow, RollbackRow, VersionRow
 
     Plant = Callable[[pytest.MonkeyPatch], None]
 

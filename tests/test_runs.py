@@ -53,6 +53,7 @@ READS: dict[str, tuple[Callable[[AgentMemory], Any], int]] = {
     "get": (lambda bob: bob.apply([Get(entity_path=P, key=K)]), 1),
     "get beside a write": (lambda bob: bob.apply([Get(entity_path=P, key=K), Put(entity_path=P, key="b", value=1)]), 1),
     "find": (lambda bob: bob.apply([Find(entity_path=P)]), 1),
+    "brief": (lambda bob: bob.brief(P), 1),
     "branch": (lambda bob: bob.read(P, K, branch="x"), 1),
     "paths": (lambda bob: bob.apply([ListPaths()]), 0),
     "list": (lambda bob: bob.list(), 0),

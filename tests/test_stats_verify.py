@@ -38,7 +38,7 @@ def test_stats_count_what_this_agent_can_see(open_memory: OpenMemory, clock) -> 
     assert (figures.branches, figures.agents, figures.namespace) == (2, 2, "default")
     assert (figures.agent_id, figures.database, figures.branch) == ("alice", mem.database, "main")
     assert (figures.durability, figures.read_events, figures.read_only) == ("normal", "batched", False)
-    assert (figures.sqlite_version, figures.schema_version) == (sqlite3.sqlite_version, 2)
+    assert (figures.sqlite_version, figures.schema_version) == (sqlite3.sqlite_version, 3)
     assert figures.file_bytes == pytest.approx(Path(mem.database).stat().st_size, abs=4_000_000)
     clock.reach(brief.expires_at)
     assert mem.stats().entries == 2
@@ -129,14 +129,21 @@ DAMAGE = {
     "outcome_is_an_event": "UPDATE outcome SET seq = 1",
     "judged_is_what_the_outcome_made": "DELETE FROM judged WHERE seq = (SELECT min(seq) FROM judged)",
     "read_set_is_of_versions": "UPDATE read_set SET outcome = 1 WHERE outcome <> 0",
+    "brief_was_announced": "UPDATE brief SET seq = seq - 1",
     "experiment_is_a_branch": "UPDATE experiment SET status = 'finished' WHERE status = 'merged'",
+    "search_state_is_of_this_log": "UPDATE search_state SET seq = seq + 1000",
+    "search_index_is_of_versions": "UPDATE search_current SET doc = doc + 1",
+    "search_index_is_complete": "DELETE FROM search_current WHERE seq = (SELECT min(seq) FROM search_current)",
+    "search_index_holds_its_words": "DELETE FROM search_ever_text_docsize WHERE id % 2",
+    "vector_is_of_a_text": "UPDATE embedding SET vector = x'0000000000'",
     **{f"{table}_matches_its_hash": f"UPDATE {table} SET hash = hash + 1" for table in HASHED},  # noqa: S608
 }
 
 
 def test_there_is_a_damage_for_every_check(mem: AgentMemory) -> None:
-    assert mem.verify().checks == ("file_is_intact", *PROBLEMS)
-    assert PROBLEMS.keys() == DAMAGE.keys()
+    checks = mem.verify().checks
+    assert checks == ("file_is_intact", *PROBLEMS, "search_index_holds_its_words")
+    assert set(checks[1:]) == DAMAGE.keys()
 
 
 @pytest.mark.parametrize("check", DAMAGE)

@@ -173,6 +173,8 @@ BUDGETS: dict[str, tuple[int, Callable[[Fixture], Any]]] = {
     "create_tag of the past": (9, lambda f: f.mem.create_tag(f"tag {f.number}", at=150)),
     "read at a tag": (5, lambda f: f.mem.read("svc-0", "k3", at="fixed")),
     "rollback that restores nothing": (14, lambda f: f.mem.rollback(tag_name="fixed", branch="tagged")),
+    "brief": (7, lambda f: f.mem.brief("svc-0")),
+    "brief of a branch": (7, lambda f: f.mem.brief("svc-0", branch=f.deep)),
     "record_context": (7, lambda f: f.mem.record_context("ticket", "text")),
 }
 
@@ -220,6 +222,11 @@ def review(f: Fixture) -> None:
 
 
 GROWING = {
+    "brief after a write": lambda f: (f.mem.write("svc-0", "k45", f.number), f.mem.brief("svc-0", "ada", limit=5)),
+    "brief of a branch after a write": lambda f: (
+        f.mem.write("svc-0", "k45", f.number, branch=f.deep),
+        f.mem.brief("svc-0", limit=5, branch=f.deep),
+    ),
     "rollback": lambda f: f.mem.rollback(tag_name="fixed", branch=work(f)),
     "rollback, looked at": lambda f: f.mem.rollback(tag_name="fixed", branch=work(f), dry_run=True),
     "rollback over others": lambda f: f.mem.rollback(tag_name="fixed", branch=work(f, "ben"), include_others=True),

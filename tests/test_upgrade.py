@@ -87,18 +87,18 @@ def test_everything_is_shown_as_it_was(old: Path) -> None:
         for name, part in expected.items():
             assert within(part, found[name]) == part, name
     assert sum(len(part["events"]) for name, part in expected.items() if name.startswith("ada on")) > 20
-    assert schema_of(old) == 2
+    assert schema_of(old) == 3
 
 
 def test_the_file_is_as_sound_as_a_new_one(old: Path) -> None:
     with AgentMemory("ada", old) as mem:
         report = mem.verify()
         assert (report.problems, report.versions) == ((), 33)
-        assert mem.stats().schema_version == 2
+        assert mem.stats().schema_version == 3
     with closing(sqlite3.connect(old)) as connection:
         assert connection.execute("SELECT count(*), count(hash) FROM log").fetchone() == (42, 42)
         names = connection.execute("SELECT name FROM _sqlite_migrations ORDER BY id").fetchall()
-        assert names == [("0001_log",), ("0002_review",)]
+        assert names == [("0001_log",), ("0002_review",), ("0003_search",)]
         connection.execute("UPDATE log SET confidence = 0.123 WHERE seq = 1")
         connection.commit()
     with AgentMemory("ada", old) as mem:
@@ -176,3 +176,9 @@ def test_old_branches_are_granted(ada: AgentMemory) -> None:
     assert ada.grant_branch_access("work", "team", "backend", "read").permission == "read"
     key = ada.create_api_key("for ben", agent_ids=["ben"], role="reader")
     assert [one.id for one in ada.api_keys()] == [key.id]
+
+
+def test_old_entries_are_briefed(ada: AgentMemory) -> None:
+    brief = ada.brief("svc", branch="closed")
+    assert brief.entry_count == len([one for one in ada.list("svc", prefix=True, branch="closed") if one.shared]) > 0
+    assert ada.brief("svc", branch="closed") == brief

@@ -21,7 +21,7 @@ from amfs.core import timeline, validation
 from amfs.core.context import MAIN, Context, WriteContext, instant, microseconds
 from amfs.errors import ApiKeyNotFoundError, InvalidApiKeyError, InvalidInputError
 from amfs.models import ApiKey, CreatedApiKey, EventType, GranteeType, Page, Role
-from amfs.storage.base import ApiKeyRow
+from amfs.storage.rows import ApiKeyRow
 
 if TYPE_CHECKING:
     from amfs.storage.base import Reader

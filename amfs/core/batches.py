@@ -13,7 +13,7 @@ from amfs.core.context import Access, Context, WriteContext
 from amfs.core.validation import CheckedPut, Named
 from amfs.errors import InvalidInputError
 from amfs.models import Delete, Entry, Find, Get, ListPaths, PathInfo, Put
-from amfs.storage.base import SHARED, ListFilter, Slot
+from amfs.storage.rows import SHARED, ListFilter, Slot
 
 ANY = "*"
 """The segment of a ListPaths prefix or suffix that matches any one segment."""

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from amfs.core import fields, validation, versions
 from amfs.errors import EntryNotFoundError
 from amfs.models import Blame, EventType, Origin
-from amfs.storage.base import EVENT_CODE, EVENT_TYPE
+from amfs.storage.rows import EVENT_CODE, EVENT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from amfs.core.context import Context
-    from amfs.storage.base import Making, Slot, VersionRow
+    from amfs.storage.rows import Making, Slot, VersionRow
 
 _OUTCOME = EVENT_CODE[EventType.OUTCOME]
 _CARRIERS = {EVENT_CODE[EventType.BRANCH_MERGED], EVENT_CODE[EventType.CHERRY_PICK]}

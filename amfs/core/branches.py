@@ -15,7 +15,8 @@ from amfs.errors import (
     ReadOnlyDatabaseError,
 )
 from amfs.models import Branch, BranchStatus, EventType, GranteeType, Page, Permission, Role
-from amfs.storage.base import BranchRow, GrantRow, Storage
+from amfs.storage.base import Storage
+from amfs.storage.rows import BranchRow, GrantRow
 
 if TYPE_CHECKING:
     from amfs.storage.base import Reader

@@ -12,7 +12,7 @@ from amfs.core.diff import Delta
 from amfs.core.validation import Named
 from amfs.errors import EntryNotFoundError, InvalidInputError
 from amfs.models import Entry, EventType, MergeResult, MergeStrategy
-from amfs.storage.base import BranchRow, VersionRow
+from amfs.storage.rows import BranchRow, VersionRow
 
 
 class Pick(NamedTuple):

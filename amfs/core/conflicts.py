@@ -15,11 +15,11 @@ from amfs.core.context import Access, Context, Resolver, Sighting, WriteContext
 from amfs.core.fields import same_text
 from amfs.core.validation import CheckedPut, json_text
 from amfs.errors import ContentionError, StaleWriteError
-from amfs.storage.base import Slot
+from amfs.storage.rows import Slot
 
 if TYPE_CHECKING:
     from amfs.models import Entry
-    from amfs.storage.base import VersionRow
+    from amfs.storage.rows import VersionRow
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 
 from amfs.errors import AccessDeniedError, BranchClosedError
 from amfs.models import ConflictPolicy, Evidence, OutcomeType, Permission, ReadEvents, Role
-from amfs.storage.base import NOBODY, SHARED, BranchRow, Reader, Slot, Storage, Transaction, VersionRow
+from amfs.storage.base import Reader, Storage, Transaction
+from amfs.storage.rows import NOBODY, SHARED, BranchRow, Slot, VersionRow
 
 if TYPE_CHECKING:
     from amfs.core.conflicts import Settlement

@@ -16,17 +16,8 @@ from amfs.core import branches, fields, versions
 from amfs.core.context import Context
 from amfs.errors import AccessDeniedError, InvalidInputError
 from amfs.models import Change, Conflict, Page
-from amfs.storage.base import (
-    NOBODY,
-    SHARED,
-    BranchRow,
-    MergeEdge,
-    Reader,
-    RollbackRow,
-    Segment,
-    Slot,
-    VersionRow,
-)
+from amfs.storage.base import Reader
+from amfs.storage.rows import NOBODY, SHARED, BranchRow, MergeEdge, RollbackRow, Segment, Slot, VersionRow
 
 
 class View(NamedTuple):

@@ -25,7 +25,7 @@ class Embedder:
         documents: Takes a list of texts and returns a vector for each, all of one length:
             ``embeddings.embed_documents`` of LangChain, ``model.get_text_embedding_batch`` of LlamaIndex, or yours.
         query: Turns a query into a vector, for models that tell queries from documents. Default: ``documents``.
-        name: What people call the model. Default: the name of the function.
+        name: The name of the model; vectors made under another name are not used.
         batch_size: How many texts are passed at once.
     """
 

@@ -10,7 +10,7 @@ from amfs.core import branches, validation
 from amfs.core.context import Context, WriteContext, instant
 from amfs.errors import NotFoundError
 from amfs.models import Branch, ExperimentRecord, ExperimentStatus, Page
-from amfs.storage.base import BranchRow, ExperimentRow
+from amfs.storage.rows import BranchRow, ExperimentRow
 
 PREFIX = "experiment/"
 

@@ -8,7 +8,7 @@ from amfs.core import branches, timeline, validation, versions
 from amfs.core.context import MAIN, WriteContext
 from amfs.errors import AgentExistsError
 from amfs.models import EventType, MemoryType
-from amfs.storage.base import MEMORY_CODE, SHARED, BranchRow, Segment, VersionRow
+from amfs.storage.rows import MEMORY_CODE, SHARED, BranchRow, Segment, VersionRow
 
 
 def fork(context: WriteContext, new_agent_id: object) -> int:

@@ -14,7 +14,7 @@ from amfs.core import apikeys, timeline, validation
 from amfs.core.context import MAIN, Clock, Context, Rights, WriteContext, instant
 from amfs.errors import GrantNotFoundError, InvalidApiKeyError, InvalidInputError
 from amfs.models import EventType, Grant, GranteeType, Page, Permission, Role
-from amfs.storage.base import GrantRow
+from amfs.storage.rows import GrantRow
 
 if TYPE_CHECKING:
     from amfs.storage.base import Reader

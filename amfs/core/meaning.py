@@ -1,8 +1,8 @@
 """Search by meaning: every text becomes a vector once, and the nearest to that of a query are found exactly.
 
 The embedder is the user's code: it is called outside any transaction, and only with texts that the handle may read. A
-vector is stored once for every text and model. A model is known by the vector it makes of a text that is always the
-same: what was embedded by another one is embedded anew, whatever the two are called.
+vector is stored once for every text and model. A model is known by the vectors it makes of some texts that are always
+the same, and by the name that a user gave it: what was embedded by another one is embedded anew.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from amfs.core import terms
 from amfs.errors import EmbeddingError, UsageError
 from amfs.models import MemoryType
-from amfs.storage.base import MEMORY_CODE, SHARED, SearchFilter, SearchIndex
+from amfs.storage.rows import MEMORY_CODE, SHARED, SearchFilter, SearchIndex
 
 if TYPE_CHECKING:
     from amfs.core.embedder import Embedder
@@ -31,9 +31,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Vectors = NDArray[np.float32]
 
-_PROBE = "Agents remember what they wrote, on which branch, and what came of it."
+_PROBES = (
+    "Agents remember what they wrote, on which branch, and what came of it.",
+    "The payment failed twice; we retry with a longer timeout and refund the customer by card.",
+    "Deploy the service on Monday at 09:30, version 2.4.1, error code 503.",
+    "My daughter likes green tea, music, the sea and her red bicycle.",
+    "def search(query: str) -> list[Entry]",
+    "Training on 8 GPUs reached an accuracy of 0.91 after 3 epochs; the loss fell slowly.",
+    "Who owns the house, the money, the key? Nobody knows why, but everyone asks.",
+    "Reise, Zug, Hotel und Wetter: il pleut à Paris, mañana hace sol.",
+)
 _SAME_MODEL = 0.9999
-"""The cosine of two vectors of the probe from which on they are of one model; some are not the same each time."""
+"""The cosine of two vectors of a probe from which on they are of one model; some are not the same each time."""
 
 _MESSAGE = MEMORY_CODE[MemoryType.MESSAGE]
 _SLICE = 4096
@@ -218,18 +227,18 @@ class Meaning:
         """Return the id of the model, which is stored if it is new; 0 where nothing can be stored."""
         if self._model is not None:
             return self._model
-        vector = self._embedder.of_texts([_PROBE])[0]
-        self._dimensions = len(vector)
-        probe = self._unit(vector)
+        made = self._embedder.of_texts(list(_PROBES))
+        self._dimensions = len(made[0])
+        probes, name = np.stack([self._unit(vector) for vector in made]), self._embedder.name
         with storage.reading() as tx:
-            model = _known(tx.search.embedders(), probe)
+            model = _known(tx.search.embedders(), name, probes)
         if model is None and storage.read_only:
             model = 0
         elif model is None:
             with storage.writing() as tx:
-                model = _known(tx.search.embedders(), probe)
+                model = _known(tx.search.embedders(), name, probes)
                 if model is None:
-                    model = tx.search.add_embedder(self._embedder.label, probe.tobytes())
+                    model = tx.search.add_embedder(name, probes.tobytes())
         self._model = model
         return model
 
@@ -291,12 +300,16 @@ def _slices(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def _known(embedders: Sequence[tuple[int, bytes]], probe: Vectors) -> int | None:
-    """Return the stored model that makes the same of the probe."""
-    for number, blob in embedders:
+def _known(embedders: Sequence[tuple[int, str, bytes]], name: str, probes: Vectors) -> int | None:
+    """Return the stored model of that name that makes the same of the probes."""
+    for number, stored_name, blob in embedders:
         stored = np.frombuffer(blob, dtype="<f4")
-        if len(stored) == len(probe) and float(stored @ probe) >= _SAME_MODEL:
-            return number
+        if stored_name == name and stored.size == probes.size:
+            # A probe of which a model makes nothing is like another such one.
+            cosines = (stored.reshape(probes.shape) * probes).sum(axis=1)
+            nothing = ~(stored.reshape(probes.shape).any(axis=1) | probes.any(axis=1))
+            if bool(((cosines >= _SAME_MODEL) | nothing).all()):
+                return number
     return None
 
 

@@ -32,11 +32,11 @@ from amfs.models import (
     Permission,
     Side,
 )
-from amfs.storage.base import MergeEdge, VersionRow
+from amfs.storage.rows import MergeEdge, VersionRow
 
 if TYPE_CHECKING:
     from amfs.core.diff import Comparison, Delta
-    from amfs.storage.base import BranchRow
+    from amfs.storage.rows import BranchRow
 
 MergeResolver = Callable[[Any, Any, Any], Any]
 """Takes the values of base, source and target (None where absent) and returns one, or ``KEEP_CONFLICT``."""

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from amfs.core import validation
 from amfs.core.context import instant, microseconds
 from amfs.errors import BeforeHistoryError, InvalidInputError, TagNotFoundError, TagOffLineageError
-from amfs.storage.base import NOW
+from amfs.storage.rows import NOW
 
 if TYPE_CHECKING:
     from amfs.core.context import Context
-    from amfs.storage.base import TagRow
+    from amfs.storage.rows import TagRow
 
 
 def view_at(context: Context, at: object) -> int:

@@ -17,7 +17,7 @@ from amfs.core.evidence import beta_posterior
 from amfs.core.validation import Named
 from amfs.errors import EntryNotFoundError, InvalidInputError, OutcomeNotFoundError
 from amfs.models import Cause, EventType, Evidence, Explanation, MemoryType, Outcome, OutcomeType
-from amfs.storage.base import MEMORY_CODE, SHARED, Slot, VersionRow
+from amfs.storage.rows import MEMORY_CODE, SHARED, Slot, VersionRow
 
 __all__ = ["beta_posterior", "commit_resolving", "explain"]
 

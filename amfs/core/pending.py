@@ -14,11 +14,11 @@ from amfs.core import diff, validation
 from amfs.core.diff import Delta
 from amfs.errors import ConflictNotFoundError
 from amfs.models import Conflict, ConflictStatus, Page, Side
-from amfs.storage.base import SHARED, ConflictRow, PendingMergeRow
+from amfs.storage.rows import SHARED, ConflictRow, PendingMergeRow
 
 if TYPE_CHECKING:
     from amfs.core.context import Context, WriteContext
-    from amfs.storage.base import BranchRow
+    from amfs.storage.rows import BranchRow
 
 
 def store(
@@ -98,6 +98,19 @@ def list_conflicts(context: Context, branch: str | None, status: object) -> Page
     }
     rows = _visible(context, context.tx.records.conflicts(list(merges)))
     return Page(_models(context, [(row, merges[row.merge]) for row in rows if wanted in (None, row.status)]))
+
+
+def open_conflicts(context: Context) -> list[tuple[ConflictRow, PendingMergeRow]]:
+    """Return the open conflicts over shared entries, from or into the context's branch, that the principal may see."""
+    merges = {
+        merge.id: merge
+        for merge in context.tx.records.open_merges(context.namespace)
+        if context.branch.id in (merge.source, merge.target) and _may_see(context, merge)
+    }
+    rows = context.tx.records.conflicts(list(merges)) if merges else []
+    names = context.tx.slots({row.slot for row in rows})
+    is_open = [row for row in rows if row.status == ConflictStatus.OPEN and names[row.slot].owner == SHARED]
+    return [(row, merges[row.merge]) for row in is_open]
 
 
 def find(context: Context, number: int) -> tuple[ConflictRow, PendingMergeRow]:

@@ -29,7 +29,7 @@ from amfs.models import (
     Review,
     ReviewVerdict,
 )
-from amfs.storage.base import NOW, PullRequestRow, ReviewRow
+from amfs.storage.rows import NOW, PullRequestRow, ReviewRow
 
 
 def create(access: Access, target: str | None, title: object, description: object) -> PullRequest:

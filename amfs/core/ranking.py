@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from amfs.core.context import Context
     from amfs.models import SearchWeights
-    from amfs.storage.base import Slot, VersionRow
+    from amfs.storage.rows import Slot, VersionRow
 
 PARTS = ("text", "meaning", "neighbours", "place", "author", "recency", "confidence", "outcomes")
 """The names of the parts, which are those of their weights."""

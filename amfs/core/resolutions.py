@@ -9,7 +9,7 @@ from amfs.core import merge, pending, pulls, timeline, validation
 from amfs.core.context import Access, Context, WriteContext
 from amfs.errors import AccessDeniedError, ConflictResolvedError, InvalidInputError
 from amfs.models import ConflictStatus, EventType, MergeResult, MergeStatus, MergeStrategy, Side
-from amfs.storage.base import SHARED, ConflictRow
+from amfs.storage.rows import SHARED, ConflictRow
 
 
 class _Unset:

@@ -16,7 +16,7 @@ from amfs.core.context import Access, Context, WriteContext
 from amfs.core.diff import View
 from amfs.errors import InvalidInputError, RollbackTouchesOthersError
 from amfs.models import Change, EventType, RollbackResult
-from amfs.storage.base import NOBODY, NOW, RollbackRow, Slot, VersionRow
+from amfs.storage.rows import NOBODY, NOW, RollbackRow, Slot, VersionRow
 
 
 class Request(NamedTuple):

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from amfs.core.context import Access, Context, WriteContext
-    from amfs.storage.base import BranchRow, Transaction
+    from amfs.storage.base import Transaction
+    from amfs.storage.rows import BranchRow
 
 Scope = tuple[str, str]
 """The database and namespace a run belongs to."""

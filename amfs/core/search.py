@@ -20,12 +20,13 @@ from amfs.core import conflicts, filters, moments, runs, terms, validation, vers
 from amfs.core.ranking import PARTS, Candidate, Ranking
 from amfs.errors import InvalidInputError
 from amfs.models import Entry, MemoryType, Page, SearchHit, SearchWeights, Tokenizer
-from amfs.storage.base import MEMORY_CODE, NOW, SLOT_BITS, ListFilter, SearchFilter, SearchIndex
+from amfs.storage.rows import MEMORY_CODE, NOW, SLOT_BITS, ListFilter, SearchFilter, SearchIndex
 
 if TYPE_CHECKING:
     from amfs.core.context import Context
     from amfs.core.meaning import Meaning, Question
-    from amfs.storage.base import Reader, Storage, VersionRow
+    from amfs.storage.base import Reader, Storage
+    from amfs.storage.rows import VersionRow
 
 DEPTH = 64
 """How many candidates of each ranking are weighed by their whole score; what comes after keeps its place there."""
@@ -280,7 +281,9 @@ def _ranked(asked: Request, index: SearchIndex, views: Sequence[View], question:
     measure(list(candidates.values()))
     if asked.weights.neighbours and _MESSAGE in (which.memory_types or ()):
         measure(_add_neighbours(asked, views, ranking, candidates))
-    return ranking.in_order(candidates.values(), DEPTH)
+    # Nearness has no end: what is near to nothing in the query is no hit.
+    related = (one for one in candidates.values() if one.text or one.meaning or one.neighbours)
+    return ranking.in_order(related, DEPTH)
 
 
 def _visible(

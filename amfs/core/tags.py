@@ -8,7 +8,7 @@ from amfs.core import moments, timeline, validation
 from amfs.core.context import instant
 from amfs.errors import TagExistsError, TagNotFoundError
 from amfs.models import EventType, Page, Tag
-from amfs.storage.base import TagRow
+from amfs.storage.rows import TagRow
 
 if TYPE_CHECKING:
     from amfs.core.context import Access, Context, WriteContext

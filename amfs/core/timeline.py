@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from amfs.core import moments, validation
 from amfs.core.context import HIDDEN, MAIN, Context, WriteContext, instant
 from amfs.models import Entry, Event, EventType, Page
-from amfs.storage.base import (
+from amfs.storage.rows import (
     EVENT_CODE,
     EVENT_TYPE,
     MEMORY_TYPE,
@@ -304,6 +304,10 @@ def _summary(event_type: EventType, agent: str, actor: str, details: dict[str, A
             return f"{verb} pull request {details['pull_request']}: {details['title']}"
         case EventType.CONFLICT_RESOLVED:
             return f"Resolved conflict {details['conflict']} with {details['source']}"
+        case EventType.BRIEF_COMPILED:
+            whose = f"{details['agent_id']}'s " if "agent_id" in details else ""
+            entries = _count(details["entry_count"], "entry", "entries")
+            return f"Compiled brief of {whose}{details.get('entity_path', 'memory')}: {entries}"
         case EventType.CONTEXT:
             return f"Noted {details['label']}: {details['summary'][:80]}"
         case _:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 from amfs.core.validation import shown
 from amfs.errors import InvalidExportError, NamespaceNotEmptyError, NotSupportedError
 from amfs.storage import files
-from amfs.storage.base import JSON_COLUMNS
+from amfs.storage.rows import JSON_COLUMNS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from amfs.core.context import Context, WriteContext
-    from amfs.storage.base import ExportRow
+    from amfs.storage.rows import ExportRow
 
 FORMAT = "amfs-namespace"
 VERSION = 1

@@ -16,7 +16,7 @@ from amfs.core.evidence import posterior
 from amfs.core.validation import Named
 from amfs.errors import AmbiguousKeyError, EntryNotFoundError, IdempotencyError
 from amfs.models import Change, ConflictPolicy, DiffType, Entry, EventType, MemoryType, Page
-from amfs.storage.base import (
+from amfs.storage.rows import (
     EVENT_CODE,
     MEMORY_CODE,
     MEMORY_TYPE,

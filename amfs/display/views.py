@@ -75,11 +75,21 @@ def _entries(entries: Sequence[models.Entry]) -> list[Part]:
 
 
 def _hits(hits: Sequence[models.SearchHit]) -> list[Part]:
-    explained = any(hit.parts for hit in hits)
-    headers = ["score", "path", "key", "v", "value", "confidence", "author", "branch", *["parts"] * explained]
+    scored, explained = any(hit.score for hit in hits), any(hit.parts for hit in hits)
+    headers = [
+        *["score"] * scored,
+        "path",
+        "key",
+        "v",
+        "value",
+        "confidence",
+        "author",
+        "branch",
+        *["parts"] * explained,
+    ]
     rows = [
         [
-            f"{hit.score:.3f}",
+            *[f"{hit.score:.3f}"] * scored,
             hit.entry.entity_path,
             hit.entry.key,
             hit.entry.version,
@@ -87,7 +97,7 @@ def _hits(hits: Sequence[models.SearchHit]) -> list[Part]:
             f"{hit.entry.confidence:.2f}",
             _author(hit.entry),
             hit.branch,
-            *[pairs({name: round(part, 3) for name, part in (hit.parts or {}).items()})] * explained,
+            *[pairs({name: round(part, 3) for name, part in (hit.parts or {}).items() if part >= 0.0005})] * explained,
         ]
         for hit in hits
     ]
@@ -284,6 +294,29 @@ def _origins(origins: Sequence[models.Origin]) -> list[Part]:
     return [Table(headers, rows)]
 
 
+def _brief(brief: models.Brief) -> list[Part]:
+    line = sentence(
+        f"{brief.digest_type} brief of {'everything' if brief.entity_path is None else brief.entity_path}",
+        "" if brief.agent_id is None else f"only what {brief.agent_id} wrote",
+        f"on {brief.branch}",
+        count(brief.entry_count, "entry", "entries"),
+        f"{len(brief.citations):,} cited",
+        count(brief.conflicts, "open conflict") if brief.conflicts else "",
+        f"seq {brief.seq}" if brief.seq else "not stored",
+        f"{utc(brief.compiled_at)} UTC",
+    )
+    text = Block([clean(line, MAX_PLAIN) for line in brief.text.split("\n")])
+    return [line, text, _citations(brief.citations)] if brief.digest_type == "written" else [line, text]
+
+
+def _citations(citations: Sequence[models.Entry]) -> Table:
+    rows = [
+        [f"[{number}]", it.entity_path, it.key, it.version, compact(it.value), f"{it.confidence:.2f}", it.agent_id]
+        for number, it in enumerate(citations, 1)
+    ]
+    return Table(["", "path", "key", "v", "value", "confidence", "author"], rows)
+
+
 # --- outcomes and reports ----------------------------------------------------------------------------------------
 
 
@@ -332,6 +365,7 @@ def _verify(report: models.VerifyReport) -> list[Part]:
 # By name, since models import this module.
 ONE: dict[str, Callable[[Any], list[Part]]] = {
     "Blame": _blame,
+    "Brief": _brief,
     "CreatedApiKey": _created_api_key,
     "Entry": _entry,
     "Event": _event,

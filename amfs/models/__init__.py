@@ -14,6 +14,10 @@ from amfs.models.access import (
 from amfs.models.base import (
     Page,
 )
+from amfs.models.briefs import (
+    Brief,
+    BriefOutcome,
+)
 from amfs.models.changes import (
     KEEP_CONFLICT,
     Change,
@@ -84,6 +88,8 @@ __all__ = [
     "Blame",
     "Branch",
     "BranchStatus",
+    "Brief",
+    "BriefOutcome",
     "Cause",
     "Change",
     "Conflict",

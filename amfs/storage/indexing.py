@@ -16,7 +16,6 @@ Neither decides what is visible: of what matches, a search asks the log. So a do
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, cast
@@ -24,8 +23,8 @@ from typing import Any, NamedTuple, cast
 from amfs.errors import NotSupportedError
 from amfs.models import EventType, Tokenizer
 from amfs.storage import queries as q
-from amfs.storage.base import EVENT_CODE, SearchIndex
 from amfs.storage.records import plain
+from amfs.storage.rows import EVENT_CODE, SearchIndex
 
 FORMAT = 1
 """How texts are made and stored; an index made in another way is made anew."""
@@ -33,11 +32,7 @@ FORMAT = 1
 _ROWS = 10_000
 """How many rows of the log one transaction takes in, so that writers wait no longer than for that."""
 
-_TOKENIZERS = {
-    Tokenizer.ENGLISH: "porter unicode61 remove_diacritics 2",
-    Tokenizer.PLAIN: "unicode61 remove_diacritics 2",
-    Tokenizer.TRIGRAM: "trigram",
-}
+_COLUMNS = ("path", "key", "text")
 _FORK = EVENT_CODE[EventType.FORK]
 
 
@@ -89,17 +84,12 @@ def is_current(connection: sqlite3.Connection, index: SearchIndex) -> bool:
 
 def make_anew(connection: sqlite3.Connection, tokenizer: Tokenizer, *, temporary: bool = False) -> None:
     """Empty both indexes; what they are to hold is taken in when they next catch up."""
-    if temporary:
-        for statement in q.SEARCH_TABLES:
-            connection.execute(re.sub(r"^CREATE (TABLE|INDEX) ", r"CREATE \1 IF NOT EXISTS temp.", statement))
+    for statement in q.TEMPORARY_SEARCH_TABLES if temporary else ():
+        connection.execute(statement)
     for index in SearchIndex:
-        where = "temp." if temporary else ""
-        connection.execute(f"DROP TABLE IF EXISTS {where}search_{index.value}_text")
+        connection.execute(q.DROP_SEARCH_TEXT[index, temporary])
         try:
-            connection.execute(
-                f"CREATE VIRTUAL TABLE {where}search_{index.value}_text"
-                f" USING fts5(path, key, text, content = '', tokenize = '{_TOKENIZERS[tokenizer]}')"
-            )
+            connection.execute(q.MAKE_SEARCH_TEXT[index, temporary, tokenizer])
         except sqlite3.OperationalError as error:
             if "no such module" not in str(error):
                 raise
@@ -123,6 +113,37 @@ def catch_up(connection: sqlite3.Connection, index: SearchIndex, *, temporary: b
     moved = found._replace(seq=upto, last=last_seq, branch=branch, removed=found.removed + removed)
     connection.execute(q.SAVE_SEARCH_STATE, (index.value, *moved))
     return upto == last_seq
+
+
+def problems(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield what is wrong with the texts of the indexes: documents and words that are not those they should hold."""
+    temporary = bool(connection.execute(q.HAS_TEMPORARY_SEARCH).fetchone()[0])
+    for index in SearchIndex if state(connection, SearchIndex.CURRENT) is not None else ():
+        connection.execute(q.FORGET_SEARCH_WORDS)
+        connection.execute(q.SEARCH_WORDS[index, temporary])
+        counted = dict(connection.execute(q.COUNT_SEARCH_WORDS).fetchall())
+        connection.execute(q.FORGET_SEARCH_WORDS)
+        told = [0] * len(_COLUMNS)
+        for doc, sizes in connection.execute(q.SEARCH_SIZES[index]):
+            numbers = list(_numbers(sizes or b""))
+            if len(numbers) == len(told):
+                told = [total + size for total, size in zip(told, numbers, strict=True)]
+            else:
+                yield f"{index.value}: nothing is told of the words of document {doc}"
+        if told != [counted.get(column, 0) for column in _COLUMNS]:
+            yield f"{index.value}: its documents have {told} words, and it holds {counted}"
+    if state(connection, SearchIndex.CURRENT) is not None:
+        yield from (row[0] for row in connection.execute(q.WRONG_DOCUMENTS))
+
+
+def _numbers(sizes: bytes) -> Iterator[int]:
+    """Yield the numbers of a record of FTS5: seven bits a byte, the highest bit says that more follow."""
+    number = 0
+    for byte in sizes:
+        number = number << 7 | byte & 0x7F
+        if byte < 0x80:
+            yield number
+            number = 0
 
 
 def text_of(value: str) -> str:

@@ -8,8 +8,8 @@ against the event that announced it and, as far as no event tells it, against a 
 from __future__ import annotations
 
 from amfs.models import EventType
-from amfs.storage.base import EVENT_CODE
-from amfs.storage.queries import HASHED, ROW_HASH, inherits
+from amfs.storage.queries import DOCUMENT, HASHED, IS_SEEN, ROW_HASH, inherits
+from amfs.storage.rows import EVENT_CODE
 
 _MERGE = EVENT_CODE[EventType.BRANCH_MERGED]
 _OUTCOME = EVENT_CODE[EventType.OUTCOME]
@@ -306,12 +306,47 @@ _RUNS = {
  OR CASE x.status WHEN 'running' THEN x.error IS NOT NULL WHEN 'finished' THEN x.error IS NOT NULL
  WHEN 'failed' THEN x.error IS NULL WHEN 'merged' THEN 0 WHEN 'discarded' THEN 0 ELSE 1 END""",
 }
+_BRIEFS = {
+    # Not the other way round: a later brief takes the place of an earlier one, and an export brings the events alone.
+    "brief_was_announced": f"""SELECT 'brief at event ' || f.seq FROM brief f
+ LEFT JOIN {_events(EventType.BRIEF_COMPILED, told=("digest_type", "entity_path", "agent_id"))} e ON e.seq = f.seq
+ WHERE (e.branch, e.told_entity_path, e.told_agent_id) IS NOT (f.branch, nullif(f.path, ''), nullif(f.about, ''))
+ OR e.told_digest_type NOT IN ('digest', 'written') OR (f.writer = '' AND e.told_digest_type <> 'digest')
+ OR f.cited < 1 OR f.checked >= f.seq OR CASE WHEN json_valid(f.body) THEN EXISTS (
+ SELECT 1 FROM json_each(f.body, '$.citations') c LEFT JOIN log v ON v.seq = c.value
+ WHERE v.slot IS NULL OR v.seq >= f.seq) ELSE 1 END""",
+}
 
+# The search index can be made anew, so it is held against the log; of what it took in last nothing more may be known.
+_SEARCH = {
+    "search_state_is_of_this_log": """SELECT 'search index ' || s.name FROM search_state s
+ WHERE s.seq NOT BETWEEN 0 AND coalesce((SELECT max(seq) FROM log), 0)
+ OR s.branch NOT BETWEEN 0 AND (SELECT max(id) FROM branch) OR s.removed < 0
+ OR s.name NOT IN ('current', 'ever') OR s.tokenizer NOT IN ('english', 'plain', 'trigram')
+ OR s.tokenizer <> (SELECT max(tokenizer) FROM search_state) OR (SELECT count(*) FROM search_state) <> 2""",
+    "search_index_is_of_versions": f"""SELECT 'version ' || c.seq FROM search_current c LEFT JOIN log v ON v.seq = c.seq
+ WHERE v.slot IS NOT c.slot OR v.live IS NOT 1 OR c.doc IS NOT {DOCUMENT}
+ OR c.added NOT BETWEEN c.seq AND coalesce((SELECT seq FROM search_state WHERE name = 'current'), 0)""",
+    "search_index_is_complete": f"""SELECT 'version ' || v.seq FROM log v
+ WHERE v.slot IS NOT NULL AND v.seq <= (SELECT seq FROM search_state WHERE name = 'current')
+ AND (SELECT max(id) FROM branch) <= (SELECT branch FROM search_state WHERE name = 'current')
+ AND v.slot NOT IN (SELECT w.slot FROM log w WHERE w.slot IS NOT NULL
+ AND w.seq > (SELECT seq FROM search_state WHERE name = 'current'))
+ AND (v.live AND {IS_SEEN}) <> EXISTS(SELECT 1 FROM search_current c WHERE c.slot = v.slot AND c.seq = v.seq)""",
+    "vector_is_of_a_text": """SELECT 'vector of ' || e.doc FROM embedded e
+ LEFT JOIN embedding g ON g.id = e.embedding LEFT JOIN log v ON v.seq = e.doc
+ WHERE g.embedder IS NOT e.embedder OR v.slot IS NULL OR NOT v.live
+ UNION ALL SELECT 'vector ' || g.id FROM embedding g LEFT JOIN embedder m ON m.id = g.embedder
+ WHERE m.id IS NULL OR length(m.probes) % length(g.vector) <> 0 OR typeof(g.vector) <> 'blob' OR length(g.digest) <> 32
+ UNION ALL SELECT 'embedder ' || m.id FROM embedder m WHERE typeof(m.probes) <> 'blob' OR length(m.probes) % 4 <> 0""",
+}
 _BESIDE = {
     f"{table}_matches_its_hash": f"""SELECT '{table} ' || {columns.partition(", ")[0]} FROM {table}
  WHERE hash IS NULL OR hash IS NOT amfs_row_hash({columns})"""
     for table, columns in HASHED.items()
 }
 
-PROBLEMS = {**_LOG, **_BESIDE, **_VERSIONS, **_BRANCHES, **_REVIEW, **_ACCESS, **_RUNS}
+PROBLEMS = {
+    **_LOG, **_BESIDE, **_VERSIONS, **_BRANCHES, **_REVIEW, **_ACCESS, **_RUNS, **_BRIEFS, **_SEARCH,
+}  # fmt: skip
 """Invariants: each statement returns a line for every violation. Hashes need ``HASH_FUNCTION``."""

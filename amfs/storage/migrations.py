@@ -292,6 +292,22 @@ _THIRD = (
     "CREATE INDEX lineage_ancestor ON lineage(ancestor, upto)",
     *q.SEARCH_TABLES,
     *q.VECTOR_TABLES,
+    # Briefs are derived: a row is compiled anew when what it covers has changed, and an export leaves them out.
+    """CREATE TABLE brief(
+    branch      INTEGER NOT NULL,
+    path        TEXT NOT NULL,               -- and those below it; empty: all
+    about       TEXT NOT NULL,               -- only what this agent wrote; empty: everyone
+    cited       INTEGER NOT NULL,            -- how many entries at most
+    writer      TEXT NOT NULL,               -- empty: a plain digest
+    scope       TEXT NOT NULL,               -- which branches its readers may read; empty: all
+    fingerprint TEXT NOT NULL,               -- of what it covers
+    checked     INTEGER NOT NULL,            -- the newest shared version on the branch when it was compiled
+    expires     INTEGER,                     -- the first deadline among what it covers
+    seq         INTEGER NOT NULL,            -- its event
+    body        TEXT NOT NULL,
+    hash        INTEGER,
+    PRIMARY KEY(branch, path, about, cited, writer, scope)
+) WITHOUT ROWID""",
 )
 
 

@@ -7,7 +7,8 @@ Parameters are bound, never formatted in; where one stands in several places the
 
 from __future__ import annotations
 
-from amfs.storage.base import SearchIndex
+from amfs.models import Tokenizer
+from amfs.storage.rows import SearchIndex
 
 # --- pieces (constants, never input) ---------------------------------------------------------------------------------
 
@@ -60,6 +61,10 @@ HASHED = {
     "conflict": "merge, slot, base, source, target, status, take, value, agent",
     "access": "branch, grantee_type, grantee, permission, agent, created_at",
     "api_key": "id, namespace, name, digest, agents, role, agent, created_at, expires_at",
+    "embedder": "name, probes",
+    "embedding": "embedder, digest, vector",
+    "embedded": "embedder, doc, embedding",
+    "brief": "branch, path, about, cited, writer, scope, fingerprint, checked, expires, seq, body",
 }
 """The columns beside the log that a row's hash is made of: what no event tells, and no statement updates alone.
 
@@ -185,6 +190,13 @@ NEWEST_ROOT_BELOW = LIST_ROOT_BELOW.replace("ORDER BY h.slot", "ORDER BY h.seq D
 NEWEST_VIEW_ALL = LIST_VIEW_ALL.replace("ORDER BY q.slot", "ORDER BY q.seq DESC")
 NEWEST_VIEW_ONE = LIST_VIEW_ONE.replace("ORDER BY q.slot", "ORDER BY q.seq DESC")
 NEWEST_VIEW_BELOW = LIST_VIEW_BELOW.replace("ORDER BY q.slot", "ORDER BY q.seq DESC")
+# What a brief covers, without the values.
+_COVERED = """h.seq, h.slot, (SELECT o.path FROM path o WHERE o.id = h.slot >> 24), h.author, h.confidence, h.outcomes,
+ h.expires, coalesce(h.value_seq, h.seq)"""
+COVERED_ROOT_ALL = LIST_ROOT_ALL.replace(_HEAD, _COVERED)
+COVERED_ROOT_BELOW = LIST_ROOT_BELOW.replace(_HEAD, _COVERED)
+COVERED_VIEW_ALL = LIST_VIEW_ALL.replace(_LOG.replace("v.", "h."), _COVERED)
+COVERED_VIEW_BELOW = LIST_VIEW_BELOW.replace(_LOG.replace("v.", "h."), _COVERED)
 PATHS_ROOT = f"""SELECT p.path, count(*) FROM head h CROSS JOIN path p ON p.id = h.slot >> 24 AND p.owner IN (0, ?2)
  WHERE h.branch = ?1 AND ?3 IS NULL AND {_LIVE} GROUP BY p.path"""
 _ALL_VERSIONS = f"""SELECT {_LOG.replace("v.", "h.")} FROM ({{ranges}}) r CROSS JOIN lineage a ON a.branch = ?1
@@ -247,6 +259,11 @@ CONTEXTS = f"""SELECT {_EVENT} FROM log v INDEXED BY log_rare {_EVENT_NAMES}
  WHERE v.type = 23 AND v.type <> 1 AND v.cause IS NULL AND v.seq < ?2
  AND v.run = ?1 AND v.seq > coalesce((SELECT max(w.seq) FROM log w INDEXED BY log_rare
  WHERE w.type = 3 AND w.type <> 1 AND w.cause IS NULL AND w.run = ?1 AND w.seq < ?2), 0) ORDER BY v.seq"""
+JUDGING = f"""SELECT DISTINCT v.cause FROM json_each(?2) j CROSS JOIN lineage a ON a.branch = ?1
+ CROSS JOIN log v INDEXED BY log_slot ON v.slot = json_extract(j.value, '$[0]') AND v.branch = a.ancestor
+ AND v.seq > json_extract(j.value, '$[1]') AND v.seq <= a.upto
+ WHERE v.type = 3 AND v.value_seq = json_extract(j.value, '$[1]') AND {inherits("v.slot")}
+ AND (?3 IS NULL OR v.branch IN (SELECT value FROM json_each(?3))) ORDER BY v.cause DESC LIMIT ?4"""
 LAST_TS = f"SELECT {_NEWEST_TS} FROM log l WHERE l.seq = (SELECT max(seq) FROM log)"
 END_OF_EVENT = """SELECT max(v.seq) FROM log v INDEXED BY log_cause
  WHERE v.cause = coalesce((SELECT w.cause FROM log w WHERE w.seq = ?1), ?1)"""
@@ -326,6 +343,9 @@ API_KEY = f"SELECT {_API_KEY} FROM api_key WHERE id = ?"
 API_KEYS = f"SELECT {_API_KEY} FROM api_key WHERE namespace = ? ORDER BY created_at, id"
 ADD_API_KEY = _add("api_key", "revoked_at")
 REVOKE_API_KEY = "UPDATE api_key SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
+BRIEF = f"""SELECT {HASHED["brief"]} FROM brief
+ WHERE branch = ? AND path = ? AND about = ? AND cited = ? AND writer = ? AND scope = ?"""
+SAVE_BRIEF = _add("brief", verb="INSERT OR REPLACE")
 
 # --- search ----------------------------------------------------------------------------------------------------------
 
@@ -353,28 +373,69 @@ SEARCH_TABLES = (
 """The tables of the search index beside those of FTS5; all of it can be made anew from the log."""
 
 VECTOR_TABLES = (
-    # A model that makes vectors is known by the one it makes of a text that is always the same.
+    # A model is known by the name it was given and by the vectors it makes of texts that are always the same.
     """CREATE TABLE embedder(
     id          INTEGER PRIMARY KEY,
     name        TEXT NOT NULL,
-    probe       BLOB NOT NULL                -- of single precision, as all vectors
+    probes      BLOB NOT NULL,               -- vectors of single precision, as all are
+    hash        INTEGER
 )""",
     """CREATE TABLE embedding(
     id          INTEGER PRIMARY KEY,
     embedder    INTEGER NOT NULL,
     digest      TEXT NOT NULL,               -- of the text
     vector      BLOB NOT NULL,
+    hash        INTEGER,
     UNIQUE(embedder, digest)
 )""",
     """CREATE TABLE embedded(
     embedder    INTEGER NOT NULL,
     doc         INTEGER NOT NULL,
     embedding   INTEGER NOT NULL,
+    hash        INTEGER,
     PRIMARY KEY(embedder, doc)
 ) WITHOUT ROWID""",
 )
 """The vectors of texts; they can be made anew, with the time and money that takes."""
 
+TEMPORARY_SEARCH_TABLES = tuple(statement.replace(" search", " temp.search", 1) for statement in SEARCH_TABLES)
+"""The same for a connection that cannot write the file; where they exist they hide those in it."""
+
+TOKENIZERS = {
+    Tokenizer.ENGLISH: "porter unicode61 remove_diacritics 2",
+    Tokenizer.PLAIN: "unicode61 remove_diacritics 2",
+    Tokenizer.TRIGRAM: "trigram",
+}
+_SCHEMAS = {False: "main", True: "temp"}
+DROP_SEARCH_TEXT = {
+    (index, temporary): f"DROP TABLE IF EXISTS {schema}.search_{index.value}_text"
+    for index in SearchIndex
+    for temporary, schema in _SCHEMAS.items()
+}
+MAKE_SEARCH_TEXT = {
+    (index, temporary, tokenizer): f"""CREATE VIRTUAL TABLE {schema}.search_{index.value}_text
+ USING fts5(path, key, text, content = '', tokenize = '{how}')"""
+    for index in SearchIndex
+    for temporary, schema in _SCHEMAS.items()
+    for tokenizer, how in TOKENIZERS.items()
+}
+# The words that the index itself counts, to be held against what it says of each document.
+SEARCH_WORDS = {
+    (index, temporary): f"""CREATE VIRTUAL TABLE temp.search_words
+ USING fts5vocab({schema}, search_{index.value}_text, 'col')"""
+    for index in SearchIndex
+    for temporary, schema in _SCHEMAS.items()
+}
+COUNT_SEARCH_WORDS = "SELECT col, sum(cnt) FROM temp.search_words GROUP BY col"
+FORGET_SEARCH_WORDS = "DROP TABLE IF EXISTS temp.search_words"
+SEARCH_SIZES = {index: f"SELECT id, sz FROM search_{index.value}_text_docsize" for index in SearchIndex}
+WRONG_DOCUMENTS = """SELECT 'document ' || t.id FROM search_current_text_docsize t
+ WHERE NOT EXISTS(SELECT 1 FROM log d CROSS JOIN search_current c ON c.slot = d.slot AND c.doc = d.seq
+ WHERE d.seq = t.id)
+ UNION ALL SELECT 'document ' || c.doc FROM search_current c
+ WHERE NOT EXISTS(SELECT 1 FROM search_current_text_docsize t WHERE t.id = c.doc)
+ UNION ALL SELECT 'page ' || i.pgno FROM search_current_text_idx i WHERE instr(i.term, x'00')
+ UNION ALL SELECT 'page ' || i.pgno FROM search_ever_text_idx i WHERE instr(i.term, x'00')"""
 HAS_TEMPORARY_SEARCH = "SELECT count(*) FROM temp.sqlite_master WHERE name = 'search_state'"
 SEARCH_STATE = "SELECT tokenizer, format, seq, last, branch, removed FROM search_state WHERE name = ?"
 SAVE_SEARCH_STATE = """INSERT OR REPLACE INTO search_state(name, tokenizer, format, seq, last, branch, removed)
@@ -382,12 +443,12 @@ SAVE_SEARCH_STATE = """INSERT OR REPLACE INTO search_state(name, tokenizer, form
 EMPTY_SEARCH_CURRENT = "DELETE FROM search_current"
 NEWEST_BRANCH = "SELECT max(id) FROM branch"
 # A document is the row that brought a value to its slot; where a fork handed over a private entry, the row that did.
-_DOCUMENT = """CASE WHEN v.value_seq IS NULL THEN v.seq
+DOCUMENT = """CASE WHEN v.value_seq IS NULL THEN v.seq
  WHEN (SELECT o.slot FROM log o WHERE o.seq = v.value_seq) = v.slot THEN v.value_seq
  ELSE (SELECT min(w.seq) FROM log w WHERE w.slot = v.slot AND w.value_seq = v.value_seq) END"""
 # Some branch sees a version now if it is the newest on its own, or one was created from between it and the next.
 _FOLLOWED = "FROM log w WHERE w.slot = v.slot AND w.branch = v.branch AND w.seq > v.seq"
-_IS_SEEN = f"""(NOT EXISTS(SELECT 1 {_FOLLOWED}) OR EXISTS(SELECT 1 FROM lineage a
+IS_SEEN = f"""(NOT EXISTS(SELECT 1 {_FOLLOWED}) OR EXISTS(SELECT 1 FROM lineage a
  WHERE a.ancestor = v.branch AND a.upto >= v.seq AND a.upto < (SELECT min(w.seq) {_FOLLOWED})))"""
 SEARCH_REVIVED = """SELECT max(w.seq) FROM (
  SELECT DISTINCT a.ancestor AS branch, a.upto AS upto, v.slot AS slot FROM branch b
@@ -399,7 +460,7 @@ SEARCH_REVIVED = """SELECT max(w.seq) FROM (
 SEARCH_CANDIDATES = f"""WITH fresh(seq, slot) AS (
  SELECT v.seq, v.slot FROM log v WHERE v.seq > ?1 AND v.seq <= ?2 AND v.slot IS NOT NULL
  UNION ALL SELECT v.seq, v.slot FROM json_each(?3) j CROSS JOIN log v ON v.seq = j.value)
- SELECT v.seq, v.slot, {_DOCUMENT}, c.held, v.live AND {_IS_SEEN}, p.path, s.key,
+ SELECT v.seq, v.slot, {DOCUMENT}, c.held, v.live AND {IS_SEEN}, p.path, s.key,
  CASE WHEN v.live THEN coalesce(v.value, (SELECT o.value FROM log o WHERE o.seq = v.value_seq)) END
  FROM (SELECT seq, 0 AS held FROM fresh UNION ALL
  SELECT c.seq, 1 FROM (SELECT DISTINCT slot FROM fresh) f CROSS JOIN search_current c ON c.slot = f.slot) c
@@ -435,9 +496,14 @@ SEARCH_RANKED_BELOW = {
  ORDER BY score DESC, rowid DESC"""
     for index, below in _DOCS_BELOW.items()
 }
+# Looking for each of several documents among what matches takes longer than walking over all of that once.
 SEARCH_SCORES = {
     index: f"""SELECT rowid, -bm25(search_{index.value}_text, {_WEIGHTS}) FROM search_{index.value}_text
- WHERE search_{index.value}_text MATCH ?1 AND rowid IN (SELECT value FROM json_each(?2))"""
+ WHERE search_{index.value}_text MATCH ?1 AND +rowid IN (SELECT value FROM json_each(?2))"""
+    for index in SearchIndex
+}
+SEARCH_HOLDS = {
+    index: f"SELECT count(*) FROM search_{index.value}_text WHERE search_{index.value}_text MATCH ? AND rowid = ?"
     for index in SearchIndex
 }
 
@@ -461,8 +527,8 @@ SEARCH_SLOTS_ROOT = f"""SELECT h.value_seq, {_HEAD} FROM json_each(?1) j
 SEARCH_SLOTS_VIEW = f"""SELECT coalesce(h.value_seq, h.seq), {_LOG.replace("v.", "h.")} FROM json_each(?1) j
  {_IN_VIEW.format(slot="j.value")} {_OWNED} WHERE {_PASSES}"""
 
-EMBEDDERS = "SELECT id, probe FROM embedder ORDER BY id"
-ADD_EMBEDDER = "INSERT INTO embedder(name, probe) VALUES(?, ?)"
+EMBEDDERS = "SELECT id, name, probes FROM embedder ORDER BY id"
+ADD_EMBEDDER = _add("embedder")
 # Of the documents of some namespaces that an index took in after a seq: whose they are, and their vectors.
 _VECTORS = """SELECT DISTINCT v.seq, p.owner, e.embedding, g.vector FROM {documents}
  CROSS JOIN path p ON p.id = v.slot >> 24
@@ -480,9 +546,8 @@ SEARCH_VECTORS = {
 }
 EMBEDDINGS = """SELECT g.digest, g.id, g.vector FROM json_each(?2) j
  CROSS JOIN embedding g ON g.embedder = ?1 AND g.digest = j.value"""
-ADD_EMBEDDING = "INSERT OR IGNORE INTO embedding(embedder, digest, vector) VALUES(?, ?, ?)"
-ADD_EMBEDDED = """INSERT OR REPLACE INTO embedded(embedder, doc, embedding)
- SELECT ?1, ?2, g.id FROM embedding g WHERE g.embedder = ?1 AND g.digest = ?3"""
+ADD_EMBEDDING = _add("embedding", verb="INSERT OR IGNORE")
+ADD_EMBEDDED = _add("embedded", verb="INSERT OR REPLACE")
 
 # --- the whole -------------------------------------------------------------------------------------------------------
 

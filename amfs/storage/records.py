@@ -1,4 +1,4 @@
-"""What stands beside the log in SQLite: merges, tags, reviews, conflicts, grants, keys, outcomes, experiments."""
+"""What stands beside the log in SQLite: merges, tags, reviews, grants, keys, outcomes, experiments, briefs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from functools import cache
 from typing import Any
 
 from amfs.storage import queries as q
-from amfs.storage.base import (
+from amfs.storage.hashing import row_hash
+from amfs.storage.rows import (
     ApiKeyRow,
+    BriefKey,
+    BriefRow,
     ConflictRow,
     ExperimentRow,
     GrantRow,
@@ -22,7 +25,6 @@ from amfs.storage.base import (
     RollbackRow,
     TagRow,
 )
-from amfs.storage.hashing import row_hash
 
 
 class Records:
@@ -190,6 +192,13 @@ class Records:
 
     def save_experiment(self, row: ExperimentRow) -> None:
         self._execute(q.SAVE_EXPERIMENT, hashed(row))
+
+    def brief(self, key: BriefKey) -> BriefRow | None:
+        row = self._execute(q.BRIEF, key).fetchone()
+        return None if row is None else BriefRow._make(row)
+
+    def save_brief(self, row: BriefRow) -> None:
+        self._execute(q.SAVE_BRIEF, hashed(row))
 
 
 def plain(statement: str, parameters: Sequence[Any]) -> tuple[str, Sequence[Any]]:

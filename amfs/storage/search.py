@@ -10,8 +10,8 @@ from typing import Any
 from amfs.models import EventType, Tokenizer
 from amfs.storage import indexing
 from amfs.storage import queries as q
-from amfs.storage.base import EVENT_CODE, NOW, BranchRow, SearchFilter, SearchIndex, Vector, VersionRow
-from amfs.storage.records import plain, row_id
+from amfs.storage.records import hashed, plain, row_id
+from amfs.storage.rows import EVENT_CODE, NOW, BranchRow, SearchFilter, SearchIndex, Vector, VersionRow
 
 
 class Search:
@@ -49,6 +49,10 @@ class Search:
         """Return the scores of those of some documents that hold any of some words."""
         return dict(self._numbered(q.SEARCH_SCORES[index], (_any_of(words), json.dumps(list(docs)))).fetchall())
 
+    def holds(self, index: SearchIndex, word: str, doc: int) -> bool:
+        """Return whether a document holds a word."""
+        return bool(self._execute(q.SEARCH_HOLDS[index], (_any_of([word]), doc)).fetchone()[0])
+
     def documents(self, branch: BranchRow, docs: Sequence[int], which: SearchFilter) -> list[tuple[int, VersionRow]]:
         """Return the versions that a branch holds of documents, in their order, those that pass."""
         return self._passing(q.SEARCH_DOCUMENTS_ROOT, q.SEARCH_DOCUMENTS_VIEW, branch, docs, which)
@@ -73,11 +77,11 @@ class Search:
 
     # --- vectors ---------------------------------------------------------------------------------------------------
 
-    def embedders(self) -> list[tuple[int, bytes]]:
+    def embedders(self) -> list[tuple[int, str, bytes]]:
         return self._execute(q.EMBEDDERS).fetchall()
 
-    def add_embedder(self, name: str, probe: bytes) -> int:
-        return row_id(self._execute(q.ADD_EMBEDDER, (name, probe)))
+    def add_embedder(self, name: str, probes: bytes) -> int:
+        return row_id(self._execute(q.ADD_EMBEDDER, hashed((name, probes))))
 
     def vectors(self, index: SearchIndex, embedder: int, namespaces: Sequence[int], after: int) -> Iterator[Vector]:
         """Yield the documents that an index took in after a seq, in some namespaces, with the vectors they have."""
@@ -92,10 +96,12 @@ class Search:
     def add_embeddings(self, embedder: int, vectors: Mapping[str, bytes], docs: Mapping[int, str]) -> None:
         """Add vectors of texts, by digest, and say which documents hold these texts."""
         self._connection.executemany(
-            q.ADD_EMBEDDING, ((embedder, digest, vector) for digest, vector in vectors.items())
+            q.ADD_EMBEDDING, (hashed((embedder, digest, vector)) for digest, vector in vectors.items())
         )
-        for doc, digest in docs.items():
-            self._numbered(q.ADD_EMBEDDED, (embedder, doc, digest))
+        known = self.embeddings(embedder, list(set(docs.values())))
+        self._connection.executemany(
+            q.ADD_EMBEDDED, (hashed((embedder, doc, known[digest][0])) for doc, digest in docs.items())
+        )
 
 
 def _any_of(words: Sequence[str]) -> str:

@@ -31,11 +31,11 @@ from amfs.errors import (
     ReadOnlyDatabaseError,
 )
 from amfs.models import Durability
-from amfs.storage.base import SearchIndex
 from amfs.storage.indexing import catch_up, is_current
 from amfs.storage.locking import FileLock, NoLock
 from amfs.storage.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate
 from amfs.storage.queries import PAGE_BYTES
+from amfs.storage.rows import SearchIndex
 from amfs.storage.tables import Names, Tables
 
 MEMORY = ":memory:"
@@ -74,6 +74,8 @@ def translate(error: Failure, database: str) -> DatabaseError:
     # Python's own errors, of text that is no UTF-8 or no JSON, have no code.
     if code is None and isinstance(error, sqlite3.OperationalError | json.JSONDecodeError | UnicodeDecodeError):
         kind, what = _ERRORS[sqlite3.SQLITE_CORRUPT]
+    if code == sqlite3.SQLITE_CORRUPT_VTAB:
+        what = "has a damaged search index: rebuild_search_index() makes it anew from the log"
     return kind(f"database {database!r} {what}")
 
 

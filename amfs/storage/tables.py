@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from amfs.errors import InvalidInputError
 from amfs.models import EventType
+from amfs.storage import indexing, transfer
 from amfs.storage import queries as q
-from amfs.storage import transfer
-from amfs.storage.base import (
+from amfs.storage.hashing import HASH_FUNCTION, row_hash
+from amfs.storage.invariants import PROBLEMS
+from amfs.storage.records import Records, hashed, plain, row_id
+from amfs.storage.rows import (
     EVENT_CODE,
     NOW,
     SHARED,
     SLOT_BITS,
     BranchRow,
+    CoveredRow,
     EventRow,
     ExportRow,
     ListFilter,
@@ -30,9 +35,6 @@ from amfs.storage.base import (
     TimelineFilter,
     VersionRow,
 )
-from amfs.storage.hashing import HASH_FUNCTION, row_hash
-from amfs.storage.invariants import PROBLEMS
-from amfs.storage.records import Records, hashed, plain, row_id
 from amfs.storage.search import Search
 
 K = TypeVar("K")
@@ -301,6 +303,16 @@ class Tables:
             statement = _by_range(which, q.NEWEST_VIEW_ALL, q.NEWEST_VIEW_ONE, q.NEWEST_VIEW_BELOW)
         return map(VersionRow._make, self._numbered(statement, parameters))
 
+    def covered(self, branch: BranchRow, which: ListFilter) -> list[CoveredRow]:
+        """Return the entries of all paths, or of one and those below it, without their values."""
+        parameters = _list_parameters(branch, which)
+        if branch.parent is None:
+            statement = q.COVERED_ROOT_ALL if which.path is None else q.COVERED_ROOT_BELOW
+        else:
+            statement = q.COVERED_VIEW_ALL if which.path is None else q.COVERED_VIEW_BELOW
+            parameters = (*parameters, NOW)
+        return [CoveredRow._make(row) for row in self._numbered(statement, parameters)]
+
     def private(self, branch: BranchRow, owner: int, now: int) -> list[VersionRow]:
         """Return the live entries of one private space, messages included."""
         parameters = (branch.id, owner, None, now, None, -1, -1, NOW)
@@ -383,6 +395,16 @@ class Tables:
     def contexts(self, run: int, outcome: int) -> list[EventRow]:
         """Return what a run noted before an outcome and after the one before that."""
         return [EventRow._make(row) for row in self._numbered(q.CONTEXTS, (run, outcome))]
+
+    def judging(
+        self, branch: int, values: Sequence[tuple[int, int]], branches: Sequence[int] | None, limit: int
+    ) -> list[int]:
+        """Return the newest outcomes, along a branch, that judged values given as slots and the versions that own them.
+
+        ``branches`` are those the viewer may read (None: all).
+        """
+        readable = None if branches is None else json.dumps(list(branches))
+        return [row[0] for row in self._numbered(q.JUDGING, (branch, json.dumps(list(values)), readable, limit))]
 
     def seq_at(self, ts: int, branch: int) -> int:
         """Return the newest seq not after an instant, along a branch.
@@ -471,16 +493,24 @@ class Tables:
     def problems(self) -> tuple[list[str], int, list[tuple[str, str]]]:
         self.connection.create_function(*HASH_FUNCTION)
         found = [("file_is_intact", row[0]) for row in self._execute(q.INTEGRITY) if row[0] != "ok"]
-        for check, statement in PROBLEMS.items():
+        checks: dict[str, Callable[[], Iterable[str]]] = {
+            check: partial(self._named, statement) for check, statement in PROBLEMS.items()
+        }
+        checks["search_index_holds_its_words"] = partial(indexing.problems, self.connection)
+        for check, lines in checks.items():
             try:
-                found.extend((check, row[0] or "a row that lost its name") for row in self._execute(statement))
+                found.extend((check, line) for line in lines())
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 # Damage may be so bad that a check cannot run, such as details that are no JSON; the others still can.
                 if getattr(error, "sqlite_errorcode", None) not in (None, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT):
                     raise
                 found.append((check, f"cannot be checked: {error}"))
         versions = int(self._execute(q.ALL_VERSIONS_COUNT).fetchone()[0])
-        return ["file_is_intact", *PROBLEMS], versions, found
+        return ["file_is_intact", *checks], versions, found
+
+    def _named(self, statement: str) -> Iterator[str]:
+        for row in self._execute(statement):
+            yield row[0] or "a row that lost its name"
 
 
 def _outside(parts: Sequence[transfer.ImportedPart], seq: int) -> int:

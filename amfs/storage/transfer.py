@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amfs.errors import InvalidExportError
 from amfs.storage import queries as q
-from amfs.storage.base import EVENT_TYPE, MEMORY_TYPE, SHARED, BranchRow, ExportRow
 from amfs.storage.hashing import HASH_FUNCTION, row_hash
 from amfs.storage.records import plain
+from amfs.storage.rows import EVENT_TYPE, MEMORY_TYPE, SHARED, BranchRow, ExportRow
 
 if TYPE_CHECKING:
     from amfs.storage.tables import Tables
