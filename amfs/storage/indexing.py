@@ -174,7 +174,8 @@ def _take_in_current(connection: sqlite3.Connection, found: State, upto: int) ->
     # A branch may be created from the past, and see again what had left the index, or was not taken in for it was
     # superseded further on in the log.
     revived = connection.execute(*plain(q.SEARCH_REVIVED, (found.branch, found.last))).fetchall()
-    rows = connection.execute(*plain(q.SEARCH_CANDIDATES, (found.seq, upto, json.dumps([row[0] for row in revived]))))
+    again = json.dumps([seq for (seq,) in revived if seq <= found.seq])  # the turn of later ones is yet to come
+    rows = connection.execute(*plain(q.SEARCH_CANDIDATES, (found.seq, upto, again)))
     by_slot: dict[int, dict[int, _Candidate]] = {}
     for row in map(_Candidate._make, rows):
         versions = by_slot.setdefault(row.slot, {})
