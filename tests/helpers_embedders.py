@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PROBE = "Agents remember"
-"""How the text begins by which a model is known."""
+"""How the first of the texts begins by which a model is known."""
 
 
 def bag(text: str, size: int = 64, salt: str = "") -> list[float]:
@@ -37,9 +37,9 @@ class Counting:
 
     @property
     def texts(self) -> list[str]:
-        """What it was given, without the probe, and forgotten by asking."""
+        """What it was given, without what only makes the model known, and forgotten by asking."""
         with self._lock:
-            given = [text for batch in self.batches for text in batch if not text.startswith(PROBE)]
+            given = [text for batch in self.batches if not batch[0].startswith(PROBE) for text in batch]
             self.batches.clear()
         return given
 
