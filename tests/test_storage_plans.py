@@ -247,6 +247,11 @@ def review(f: Fixture) -> None:
 
 
 GROWING = {
+    "search": lambda f: f.mem.search("theirs"),
+    "search on a branch": lambda f: f.mem.search("theirs", branch=f.deep),
+    "search below a path": lambda f: f.mem.search("theirs", entity_path="theirs"),
+    "search of the past": lambda f: f.mem.search("theirs", at="fixed"),
+    "search without a query on a branch": lambda f: f.mem.search(entity_path="svc-0", branch=f.deep),
     "brief after a write": lambda f: (f.mem.write("svc-0", "k45", f.number), f.mem.brief("svc-0", "ada", limit=5)),
     "brief of a branch after a write": lambda f: (
         f.mem.write("svc-0", "k45", f.number, branch=f.deep),
@@ -290,8 +295,12 @@ GROWING = {
 }
 
 
-HALVINGS = {"pull request": 1}
-"""How often a call looks up what stood at a time, which takes a statement more each time the log doubles."""
+HALVINGS = {
+    "pull request": 1,
+    **dict.fromkeys(("search", "search on a branch", "search below a path", "search of the past"), 1),
+}
+"""How often a call looks up what stood at a time, or where a word stands, which takes a statement more each time the log
+doubles."""
 
 
 @pytest.mark.parametrize("call", [*BUDGETS, *GROWING])
