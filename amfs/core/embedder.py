@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -50,27 +50,34 @@ class Embedder:
 
     def of_texts(self, texts: list[str]) -> list[list[float]]:
         """Return a vector for each text, or raise EmbeddingError saying what the model made instead."""
-        try:
-            made: Any = self.documents(texts)
-        except Exception as error:
-            raise EmbeddingError(f"the embedder {self.label!r} failed on {len(texts)} texts: {error!r}") from error
-        return self._checked(made, len(texts))
+        return self._checked(self._made(self.documents, texts, f"{len(texts)} texts"), len(texts))
 
     def of_query(self, text: str) -> list[float]:
         """Return the vector of a query."""
         if self.query is None:
             return self.of_texts([text])[0]
+        return self._checked([self._made(self.query, text, "a query")], 1)[0]
+
+    def _made(self, embed: Callable[[Any], Any], of: list[str] | str, what: str) -> Any:
+        """Return what the model makes, all of it: what makes its results one by one may fail at each."""
         try:
-            made: Any = self.query(text)
+            made = embed(of)
+            if isinstance(made, Iterator):
+                return list(cast("Iterator[Any]", made))
         except Exception as error:
-            raise EmbeddingError(f"the embedder {self.label!r} failed on a query: {error!r}") from error
-        return self._checked([made], 1)[0]
+            raise EmbeddingError(f"the embedder {self.label!r} failed on {what}: {error!r}") from error
+        if isinstance(made, Coroutine):
+            cast("Coroutine[Any, Any, Any]", made).close()  # or Python warns that nobody awaited it
+            raise EmbeddingError(
+                f"the embedder {self.label!r} is a coroutine function; pass one that need not be awaited"
+            )
+        return made
 
     def _checked(self, made: Any, count: int) -> list[list[float]]:
         """Return vectors as lists of numbers, if that is what they are."""
         try:
             vectors = [[float(number) for number in vector] for vector in made]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise EmbeddingError(
                 f"the embedder {self.label!r} must return a list of vectors of numbers, not {validation.shown(made)}"
             ) from None

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from amfs.core import terms
-from amfs.errors import EmbeddingError
+from amfs.errors import EmbeddingError, UsageError
 from amfs.models import MemoryType
 from amfs.storage.rows import MEMORY_CODE, SHARED, SearchFilter, SearchIndex
 
@@ -183,6 +183,7 @@ class Meaning:
         self._shelves = {index: Shelf(index) for index in SearchIndex}
         self._unkept: dict[str, tuple[int, bytes]] = {}
         self._lock = threading.Lock()
+        self._here = threading.local()
 
     def ask(self, storage: Storage, index: SearchIndex, views: Views, query: str) -> Question:
         """Embed a query, and before that every text it can meet that has no vector yet.
@@ -190,9 +191,24 @@ class Meaning:
         Raises:
             EmbeddingError: The embedder failed, or what it returned are no vectors. What it made before is kept.
         """
-        shelf = self._shelves[index]
-        with self._lock:
-            model = self._identify(storage)
+        if getattr(self._here, "asks", False):
+            raise UsageError(
+                "the embedder searched by meaning with the handle that asks it for vectors; inside it, search with "
+                "weights={'meaning': 0} or with a handle that has no embedder"
+            )
+        self._here.asks = True
+        try:
+            shelf = self._shelves[index]
+            with self._lock:
+                self._complete(storage, index, shelf, views)
+            return Question(self._unit(self._embedder.of_query(query)), shelf)
+        finally:
+            self._here.asks = False
+
+    def _complete(self, storage: Storage, index: SearchIndex, shelf: Shelf, views: Views) -> None:
+        """Give every document that views hold a vector."""
+        model = self._identify(storage)
+        try:
             with storage.searching(index) as tx:
                 seen = views(tx)
                 homes = {
@@ -202,12 +218,10 @@ class Meaning:
                 }
                 shelf.refresh(tx, model, sorted(homes))
                 missing = {doc: text for view in seen for doc, text in shelf.missing(view)}
-            try:
-                self._embed(storage, model, shelf, missing)
-            except BaseException:
-                shelf.look_again()
-                raise
-        return Question(self._unit(self._embedder.of_query(query)), shelf)
+            self._embed(storage, model, shelf, missing)
+        except BaseException:
+            shelf.look_again()
+            raise
 
     def _identify(self, storage: Storage) -> int:
         """Return the id of the model, which is stored if it is new; 0 where nothing can be stored."""
@@ -232,11 +246,16 @@ class Meaning:
         """Give documents their vectors, batch by batch; each is kept as soon as it is made."""
         if not missing:
             return
-        digests = {doc: blake2b(text.encode(), digest_size=16).hexdigest() for doc, text in missing.items()}
-        texts = {digests[doc]: text for doc, text in missing.items()}
+        texts: dict[str, str] = {}
+        docs: dict[str, list[int]] = {}
+        for doc, text in missing.items():
+            digest = blake2b(text.encode(), digest_size=16).hexdigest()
+            texts[digest] = text
+            docs.setdefault(digest, []).append(doc)
         with storage.reading() as tx:
             known = {**tx.search.embeddings(model, list(texts)), **self._unkept}
         new = [digest for digest in texts if digest not in known]
+        others = {doc: digest for digest in texts if digest in known for doc in docs[digest]}
         for batch in tqdm(
             _slices(new, self._embedder.batch_size),
             desc=f"embedding {len(new):,} texts with {self._embedder.label}",
@@ -244,10 +263,9 @@ class Meaning:
         ):
             made = self._embedder.of_texts([texts[digest] for digest in batch])
             vectors = {digest: self._unit(vector).tobytes() for digest, vector in zip(batch, made, strict=True)}
-            of_batch = {doc: digest for doc, digest in digests.items() if digest in vectors}
+            of_batch = {doc: digest for digest in batch for doc in docs[digest]}
             known.update(self._keep(storage, model, vectors, of_batch))
             shelf.put({doc: known[digest] for doc, digest in of_batch.items()})
-        others = {doc: digest for doc, digest in digests.items() if digest not in set(new)}
         if others:
             self._keep(storage, model, {}, others)
             shelf.put({doc: known[digest] for doc, digest in others.items()})

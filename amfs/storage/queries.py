@@ -356,7 +356,8 @@ SEARCH_TABLES = (
     tokenizer   TEXT NOT NULL,
     format      INTEGER NOT NULL,            -- how this code makes texts
     seq         INTEGER NOT NULL,            -- the last one taken in
-    branch      INTEGER NOT NULL,
+    last        INTEGER NOT NULL,            -- the last one there was then
+    branch      INTEGER NOT NULL,            -- the newest one then
     removed     INTEGER NOT NULL
 ) WITHOUT ROWID""",
     # The versions that some branch sees now, and the document each needs; ``added``: the seq at which it was taken in.
@@ -436,9 +437,9 @@ WRONG_DOCUMENTS = """SELECT 'document ' || t.id FROM search_current_text_docsize
  UNION ALL SELECT 'page ' || i.pgno FROM search_current_text_idx i WHERE instr(i.term, x'00')
  UNION ALL SELECT 'page ' || i.pgno FROM search_ever_text_idx i WHERE instr(i.term, x'00')"""
 HAS_TEMPORARY_SEARCH = "SELECT count(*) FROM temp.sqlite_master WHERE name = 'search_state'"
-SEARCH_STATE = "SELECT tokenizer, format, seq, branch, removed FROM search_state WHERE name = ?"
-SAVE_SEARCH_STATE = """INSERT OR REPLACE INTO search_state(name, tokenizer, format, seq, branch, removed)
- VALUES(?, ?, ?, ?, ?, ?)"""
+SEARCH_STATE = "SELECT tokenizer, format, seq, last, branch, removed FROM search_state WHERE name = ?"
+SAVE_SEARCH_STATE = """INSERT OR REPLACE INTO search_state(name, tokenizer, format, seq, last, branch, removed)
+ VALUES(?, ?, ?, ?, ?, ?, ?)"""
 EMPTY_SEARCH_CURRENT = "DELETE FROM search_current"
 NEWEST_BRANCH = "SELECT max(id) FROM branch"
 # A document is the row that brought a value to its slot; where a fork handed over a private entry, the row that did.
