@@ -197,7 +197,7 @@ FILTERS: list[tuple[dict[str, Any], str]] = [
     ({"memory_type": "message"}, "5"),
     ({"memory_type": "belief"}, "2"),
     ({"memory_type": ["belief", "message"]}, "25"),
-    ({"memory_type": {"fact", "experience"}}, "136"),
+    ({"memory_type": ("fact", "experience")}, "136"),
     ({"memory_type": []}, ""),
     ({"min_confidence": 0.5}, "2346"),
     ({"min_confidence": 1}, "46"),
