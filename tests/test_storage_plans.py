@@ -299,7 +299,7 @@ HALVINGS = {
     "pull request": 1,
     **dict.fromkeys(("search", "search on a branch", "search below a path", "search of the past"), 1),
 }
-"""How often a call looks up what stood at a time, or where a word stands, which takes a statement more each time the log
+"""How often a call looks up what stood at a time, or where a word stands; that takes a statement more each time the log
 doubles."""
 
 
