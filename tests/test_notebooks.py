@@ -60,9 +60,22 @@ def outputs(notebook: Any) -> dict[str, list[Any]]:
 def shown(notebook: Any) -> dict[str, list[str]]:
     """Return what each cell shows, with the moments taken out."""
     return {
-        cell: [re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "(when)", json.dumps(it, sort_keys=True)) for it in found]
+        cell: [
+            re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "(when)", json.dumps(it, sort_keys=True)) for it in joined(found)
+        ]
         for cell, found in outputs(notebook).items()
     }
+
+
+def joined(found: list[Any]) -> list[Any]:
+    """Return outputs with what was printed in one go as one: a busy machine delivers it in pieces."""
+    whole: list[Any] = []
+    for output in found:
+        if whole and output.output_type == "stream" and whole[-1].get("name") == output.name:
+            whole[-1] = {**whole[-1], "text": whole[-1]["text"] + output.text}
+        else:
+            whole.append(output)
+    return whole
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
