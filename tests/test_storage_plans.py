@@ -16,7 +16,7 @@ import pytest
 
 from amfs import AgentMemory
 from amfs.models import Delete, Get, Put
-from amfs.storage import queries
+from amfs.storage import checkpoints, queries
 from amfs.storage.hashing import HASH_FUNCTION
 from amfs.storage.invariants import PROBLEMS
 from tests.helpers_statements import Cost, metering, on_every_connection
@@ -34,7 +34,7 @@ PIECES = {"ROW_HASH"}
 
 STATEMENTS = {
     name: statement
-    for name, statement in vars(queries).items()
+    for name, statement in (vars(queries) | vars(checkpoints)).items()
     if name.isupper() and not name.startswith("_") and isinstance(statement, str) and name not in PIECES
 }
 

@@ -32,7 +32,8 @@ def checked(what: str, value: object) -> Blob:
     """Return a blob that can be stored."""
     if not isinstance(value, Blob) or not isinstance(cast("object", value.data), bytes):
         raise InvalidValueError(f"{what} must be a Blob of bytes, not {validation.shown(value)}")
-    return Blob(validation.name(f"the kind of {what}", value.kind), value.data)
+    validation.name("the kind of a blob", value.kind)
+    return value
 
 
 def _leaf(what: str, value: object) -> Piece:
