@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -48,41 +47,28 @@ class Embedder:
         """The name, or that of the function."""
         return self.name or str(getattr(self.documents, "__qualname__", type(self.documents).__name__))
 
-    def of_texts(self, texts: list[str]) -> list[list[float]]:
-        """Return a vector for each text, or raise EmbeddingError saying what the model made instead."""
-        try:
-            made: Any = self.documents(texts)
-        except Exception as error:
-            raise EmbeddingError(f"the embedder {self.label!r} failed on {len(texts)} texts: {error!r}") from error
-        return self._checked(made, len(texts))
+    def of_texts(self, texts: list[str]) -> Any:
+        """Return what the model makes of texts; ``meaning`` checks what that is."""
+        return self._made(self.documents, texts, f"{len(texts)} texts")
 
-    def of_query(self, text: str) -> list[float]:
-        """Return the vector of a query."""
-        if self.query is None:
-            return self.of_texts([text])[0]
-        try:
-            made: Any = self.query(text)
-        except Exception as error:
-            raise EmbeddingError(f"the embedder {self.label!r} failed on a query: {error!r}") from error
-        return self._checked([made], 1)[0]
+    def of_query(self, text: str) -> Any:
+        """Return what the model makes of a query, in a list of one."""
+        return self.of_texts([text]) if self.query is None else [self._made(self.query, text, "a query")]
 
-    def _checked(self, made: Any, count: int) -> list[list[float]]:
-        """Return vectors as lists of numbers, if that is what they are."""
+    def _made(self, embed: Callable[[Any], Any], of: list[str] | str, what: str) -> Any:
+        """Return what the model makes, all of it: what makes its results one by one may fail at each."""
         try:
-            vectors = [[float(number) for number in vector] for vector in made]
-        except (TypeError, ValueError):
+            made = embed(of)
+            if isinstance(made, Iterator):
+                return list(cast("Iterator[Any]", made))
+        except Exception as error:
+            raise EmbeddingError(f"the embedder {self.label!r} failed on {what}: {error!r}") from error
+        if isinstance(made, Coroutine):
+            cast("Coroutine[Any, Any, Any]", made).close()  # or Python warns that nobody awaited it
             raise EmbeddingError(
-                f"the embedder {self.label!r} must return a list of vectors of numbers, not {validation.shown(made)}"
-            ) from None
-        lengths = {len(vector) for vector in vectors}
-        if len(vectors) != count or len(lengths) > 1 or 0 in lengths:
-            raise EmbeddingError(
-                f"the embedder {self.label!r} returned {len(vectors)} vectors of {sorted(lengths)} numbers for {count} "
-                "texts; one of the same length is needed for each"
+                f"the embedder {self.label!r} is a coroutine function; pass one that need not be awaited"
             )
-        if not all(math.isfinite(number) for vector in vectors for number in vector):
-            raise EmbeddingError(f"the embedder {self.label!r} returned numbers that are not finite")
-        return vectors
+        return made
 
 
 def meaning_of(embed: object) -> Meaning | None:
