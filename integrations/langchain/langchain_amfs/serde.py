@@ -60,8 +60,12 @@ class AllowListSerializer(JsonPlusSerializer):
             kind, data = super().dumps_typed(obj)
         except TypeError as error:
             raise InvalidValueError(f"a {type(obj).__name__} cannot be serialized: {error}") from error
-        if kind == "msgpack":
-            ormsgpack.unpackb(data, ext_hook=self._require_allowed, option=ormsgpack.OPT_NON_STR_KEYS)
+        for name in _types_in(data) if kind == "msgpack" else ():
+            if not self._allows(name):
+                raise InvalidValueError(
+                    f"{'.'.join(name)} is on no list of types that may be stored; to allow it, say "
+                    f"AMFSSaver(memory, allowed_types=[{name[1]}])"
+                )
         return kind, data
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
@@ -70,24 +74,29 @@ class AllowListSerializer(JsonPlusSerializer):
             raise NotSupportedError(f"a value of kind {data[0]!r} is not read: this saver writes no such values")
         return super().loads_typed(data)
 
-    def _require_allowed(self, code: int, data: bytes) -> None:
-        if code == jsonplus.EXT_NUMPY_ARRAY:
-            return
-        found = ormsgpack.unpackb(data, ext_hook=self._require_allowed, option=ormsgpack.OPT_NON_STR_KEYS)
-        if not self._allows(code, found):
-            raise InvalidValueError(
-                f"{found[0]}.{found[1]} is on no list of types that may be stored; to allow it, say "
-                f"AMFSSaver(memory, allowed_types=[{found[1]}])"
-            )
-
-    def _allows(self, code: int, found: Any) -> bool:
-        if code == jsonplus.EXT_METHOD_SINGLE_ARG:
-            return (found[0], found[1], found[3]) in _msgpack.SAFE_MSGPACK_METHODS
-        if code not in _NAMED:
-            return True
+    def _allows(self, name: tuple[str, ...]) -> bool:
         allowed = self._allowed_msgpack_modules
-        name = (found[0], found[1])
-        return name in _msgpack.SAFE_MSGPACK_TYPES or (isinstance(allowed, set) and name in allowed)
+        return (
+            name in _msgpack.SAFE_MSGPACK_TYPES
+            or name in _msgpack.SAFE_MSGPACK_METHODS
+            or (isinstance(allowed, set) and name in allowed)
+        )
+
+
+def _types_in(data: bytes) -> set[tuple[str, ...]]:
+    """Return the types that bytes name, as module and name; of those revived by a method, with its name."""
+    found: set[tuple[str, ...]] = set()
+
+    def look(code: int, inner: bytes) -> None:
+        if code != jsonplus.EXT_NUMPY_ARRAY:
+            told = ormsgpack.unpackb(inner, ext_hook=look, option=ormsgpack.OPT_NON_STR_KEYS)
+            if code in _NAMED:
+                found.add((told[0], told[1]))
+            elif code == jsonplus.EXT_METHOD_SINGLE_ARG:
+                found.add((told[0], told[1], told[3]))
+
+    ormsgpack.unpackb(data, ext_hook=look, option=ormsgpack.OPT_NON_STR_KEYS)
+    return found
 
 
 def require_safe(serde: SerializerProtocol) -> SerializerProtocol:
