@@ -10,9 +10,10 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from amfs.core import checkpoints, validation
-from amfs.core.checkpoints import Checkpoint, PendingWrite, ThreadFork
+from amfs.core import checkpoints, threads, validation
+from amfs.core.checkpoints import Checkpoint, PendingWrite
 from amfs.core.contents import Blob, Content
+from amfs.core.threads import ThreadFork
 from amfs.memory import AgentMemory
 
 __all__ = ["Blob", "Checkpoint", "Checkpoints", "Content", "PendingWrite", "ThreadFork"]
@@ -119,22 +120,22 @@ class Checkpoints:
                 yield from self._access.read(checkpoints.load, which, passing[begin : begin + step])
             found = self._access.read(checkpoints.keys, which, found[-1], _KEYS)
 
-    def delete(self, threads: Iterable[str]) -> None:
+    def delete(self, names: Iterable[str]) -> None:
         """Delete threads with all of their scopes and all that is in them; those that are not there are no error."""
-        self._access.record(checkpoints.delete, checkpoints.threads(threads))
+        self._access.record(checkpoints.delete, checkpoints.threads(names))
 
     def delete_runs(self, runs: Iterable[str]) -> None:
         """Delete the checkpoints that some runs made, and what was written after these."""
         names = [validation.name("run", run) for run in validation.several("runs", runs)]
         self._access.record(checkpoints.delete_runs, names)
 
-    def prune(self, threads: Iterable[str], *, spread: str | None = None) -> None:
+    def prune(self, names: Iterable[str], *, spread: str | None = None) -> None:
         """Delete all but the newest checkpoint in each scope of threads, and those before it that it needs.
 
         ``spread`` is a field of the metadata that names channels whose value is spread over what was written after
         earlier checkpoints: these are kept back to the last one that holds the channel.
         """
-        self._access.record(checkpoints.prune, checkpoints.threads(threads), spread)
+        self._access.record(threads.prune, checkpoints.threads(names), spread)
 
     def copy(self, thread: str, target: str) -> None:
         """Give another thread all checkpoints of a thread, under the same ids; values are not copied.
@@ -144,7 +145,7 @@ class Checkpoints:
             ThreadExistsError: The target has some.
         """
         source, to = checkpoints.threads([thread, target])
-        self._access.record(checkpoints.copy, source, to)
+        self._access.record(threads.copy, source, to)
 
     def fork(
         self,
@@ -172,4 +173,4 @@ class Checkpoints:
         """
         source, to = checkpoints.threads([thread, target])
         name = None if checkpoint_id is None else checkpoints.checkpoint_name(checkpoint_id)
-        return self._access.record(checkpoints.fork, source, name, to, branch, frozenset(keep))
+        return self._access.record(threads.fork, source, name, to, branch, frozenset(keep))

@@ -8,14 +8,13 @@ writers of main may use them: a thread holds whatever its agent was told.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from amfs.core import branches, contents, validation
 from amfs.core.contents import Blob, Content
 from amfs.core.context import MAIN, Context, WriteContext, microseconds
-from amfs.errors import AccessDeniedError, CheckpointNotFoundError, InvalidFilterError, ThreadExistsError
+from amfs.errors import AccessDeniedError, InvalidFilterError
 from amfs.models import Permission
 from amfs.storage.rows import BranchRow, CheckpointKey, CheckpointRow, PendingWriteRow, Piece
 
@@ -49,15 +48,6 @@ class Checkpoint(NamedTuple):
     body: Blob
     channels: dict[str, Content]
     writes: list[PendingWrite]
-
-
-class ThreadFork(NamedTuple):
-    """A thread that begins with the history of another, and the branch of memory as of then that goes with it."""
-
-    thread: str
-    branch: str
-    checkpoint: str
-    seq: int
 
 
 class Place(NamedTuple):
@@ -188,7 +178,7 @@ def _name(what: str, name: object) -> str:
 
 def put(context: WriteContext, new: NewCheckpoint) -> None:
     """Store a checkpoint, in the place of one of the same id."""
-    _require_use(context)
+    require_use(context)
     store, branch = context.tx.checkpoints, branches.named(context, new.branch)
     thread = store.add_thread(context.namespace, new.place.thread or "", new.place.scope or "")
     before = store.checkpoint_id(thread, new.id)
@@ -213,7 +203,7 @@ def _seq_at(context: WriteContext, branch: BranchRow, made_at: int | None) -> in
 
 def put_writes(context: WriteContext, where: Place, name: str, writes: Sequence[NewWrite]) -> None:
     """Store what a task wrote after a checkpoint. A write with a number below 0 takes the place of an earlier one."""
-    _require_use(context)
+    require_use(context)
     store, unused = context.tx.checkpoints, set[int]()
     thread = store.add_thread(context.namespace, where.thread or "", where.scope or "") if writes else 0
     for one in writes:
@@ -228,8 +218,8 @@ def put_writes(context: WriteContext, where: Place, name: str, writes: Sequence[
 
 def find(context: Context, where: Place, name: str | None) -> Checkpoint | None:
     """Return a checkpoint of a thread, the newest one for None."""
-    _require_use(context)
-    found = _named_threads(context, where)
+    require_use(context)
+    found = named_threads(context, where)
     thread = next(iter(found), None)
     if thread is None:
         return None
@@ -243,8 +233,8 @@ def find(context: Context, where: Place, name: str | None) -> Checkpoint | None:
 
 def keys(context: Context, which: Listing, after: CheckpointKey | None, size: int) -> list[CheckpointKey]:
     """Return keys of checkpoints, newest first, those after a key; they may yet fail the filter."""
-    _require_use(context)
-    found = list(_named_threads(context, which.place))
+    require_use(context)
+    found = list(named_threads(context, which.place))
     if which.id is None:
         return context.tx.checkpoints.keys(found, which.before, after, size)
     named = [(context.tx.checkpoints.checkpoint_id(thread, which.id), thread) for thread in found]
@@ -264,11 +254,12 @@ def passes(which: Listing, key: CheckpointKey) -> bool:
 
 def load(context: Context, which: Listing, wanted: Sequence[CheckpointKey]) -> list[Checkpoint]:
     """Return checkpoints by key; one that was deleted meanwhile is left out."""
-    _require_use(context)
-    return _load(context, [key.id for key in wanted], _named_threads(context, which.place))
+    require_use(context)
+    return _load(context, [key.id for key in wanted], named_threads(context, which.place))
 
 
-def _named_threads(context: Context, where: Place) -> dict[int, tuple[str, str]]:
+def named_threads(context: Context, where: Place) -> dict[int, tuple[str, str]]:
+    """Return the ids of the threads at a place, with their names and scopes."""
     rows = context.tx.checkpoints.threads(context.namespace, where.thread, where.scope)
     return {number: (name, scope) for number, name, scope in rows}
 
@@ -308,142 +299,28 @@ def _load(context: Context, numbers: Sequence[int], names: Mapping[int, tuple[st
 
 def delete(context: WriteContext, names: Iterable[str]) -> None:
     """Delete threads, with their scopes and all that is in them."""
-    _require_use(context)
-    numbers = [number for name in names for number in _named_threads(context, Place(name, None))]
+    require_use(context)
+    numbers = [number for name in names for number in named_threads(context, Place(name, None))]
     context.tx.checkpoints.sweep(context.tx.checkpoints.delete_threads(numbers))
 
 
 def delete_runs(context: WriteContext, runs: Iterable[str]) -> None:
     """Delete the checkpoints that runs made, and what was written after these."""
-    _require_use(context)
+    require_use(context)
     store = context.tx.checkpoints
     doomed = [row for run in runs for row in store.rows(store.of_run(context.namespace, run))]
-    _delete(context, [(row.id, row.thread, row.name) for row in doomed])
+    delete_rows(context, [(row.id, row.thread, row.name) for row in doomed])
     store.drop_empty(list({row.thread for row in doomed}))
 
 
-def prune(context: WriteContext, names: Iterable[str], spread: str | None) -> None:
-    """Delete all but the newest checkpoint of each scope of threads, and those that it needs.
-
-    ``spread`` names a field of the metadata whose fields name channels: the values of these are spread over what
-    checkpoints before wrote, back to the last that holds the channel.
-    """
-    _require_use(context)
-    store = context.tx.checkpoints
-    for thread in [number for name in names for number in _named_threads(context, Place(name, None))]:
-        found = store.keys([thread], None, None, -1)
-        kept = _needed(context, store.rows([found[0].id])[0], spread) if found else set[int]()
-        _delete(context, [(key.id, thread, key.name) for key in found if key.id not in kept])
-
-
-def _delete(context: WriteContext, doomed: Sequence[tuple[int, int, str]]) -> None:
+def delete_rows(context: WriteContext, doomed: Sequence[tuple[int, int, str]]) -> None:
+    """Delete checkpoints, each by its id, thread and name, with what was written after them."""
     store = context.tx.checkpoints
     unused = store.delete_checkpoints([number for number, _, _ in doomed])
     store.sweep(unused | store.delete_writes([(thread, name) for _, thread, name in doomed]))
 
 
-def _needed(context: Context, newest: CheckpointRow, spread: str | None) -> set[int]:
-    """Return a checkpoint and those before it without which some of its channels have no value."""
-    missing = set[str](json.loads(newest.metadata).get(spread) or ())
-    needed = set[int]()
-    for row in _ancestry(context, newest):
-        needed.add(row.id)
-        missing -= {name for _, name, _ in context.tx.checkpoints.channels([row.id])}
-        if not missing:
-            break
-    return needed
-
-
-def _ancestry(context: Context, row: CheckpointRow) -> Iterator[CheckpointRow]:
-    """Yield a checkpoint, its parent, and so on, as far as they are there."""
-    store, seen = context.tx.checkpoints, set[int]()
-    number: int | None = row.id
-    while number is not None and number not in seen:
-        seen.add(number)
-        (row,) = store.rows([number])
-        yield row
-        number = None if row.parent is None else store.checkpoint_id(row.thread, row.parent)
-
-
-# --- copying ---------------------------------------------------------------------------------------------------------
-
-
-def copy(context: WriteContext, source: str, target: str) -> None:
-    """Give a thread that has none the checkpoints of another."""
-    _require_use(context)
-    store, found = context.tx.checkpoints, _named_threads(context, Place(source, None))
-    if not found:
-        raise CheckpointNotFoundError(f"thread {source!r} has no checkpoints")
-    _require_empty(context, target)
-    for thread, (_, scope) in found.items():
-        copied = [key.id for key in store.keys([thread], None, None, -1)]
-        _copy(context, copied, store.writes_of([thread]), Place(target, scope))
-
-
-def fork(
-    context: WriteContext, source: str, name: str | None, target: str, branch: str, kept: Collection[str]
-) -> ThreadFork:
-    """Begin a thread with the history of another up to a checkpoint, and a branch of memory as of then.
-
-    What tasks wrote after that checkpoint stays behind, save to channels in ``kept``: they run anew, on that branch.
-    """
-    _require_use(context)
-    head = _head(context, source, name)
-    _require_empty(context, target)
-    made_on = context.tx.branch_by_id(head.branch)
-    if not context.may_read(made_on):
-        raise AccessDeniedError(f"no permission to read the branch on which checkpoint {head.name!r} was made")
-    about = f"thread {source} at checkpoint {head.name}"
-    made = branches.create(replace(context, branch=made_on), branch, about, head.seq)
-    for thread, (_, scope) in _named_threads(context, Place(source, None)).items():
-        _copy_until(context, thread, head, kept, Place(target, scope))
-    return ThreadFork(target, made.name, head.name, head.seq)
-
-
-def _head(context: Context, source: str, name: str | None) -> CheckpointRow:
-    store = context.tx.checkpoints
-    thread = next(iter(_named_threads(context, Place(source, ""))), None)
-    newest = store.keys([thread], None, None, 1) if thread is not None and name is None else []
-    number = newest[0].id if newest else store.checkpoint_id(thread, name) if thread and name else None
-    if number is None:
-        what = "no checkpoints" if name is None else f"no checkpoint {name!r}"
-        raise CheckpointNotFoundError(f"thread {source!r} has {what}; nothing was forked")
-    return store.rows([number])[0]
-
-
-def _copy_until(context: WriteContext, thread: int, head: CheckpointRow, kept: Collection[str], to: Place) -> None:
-    """Copy what led to a checkpoint; of the other scopes of its thread, what was there when it was made."""
-    store = context.tx.checkpoints
-    if thread == head.thread:
-        led = [(row.id, row.name) for row in _ancestry(context, head)]
-    else:
-        led = [(key.id, key.name) for key in store.keys([thread], head.name, None, -1)]
-    writes = store.writes([(thread, name) for _, name in led])
-    is_head = (head.thread, head.name)
-    writes = [one for one in writes if (one.thread, one.checkpoint) != is_head or one.channel in kept]
-    _copy(context, [number for number, _ in led], writes, to)
-
-
-def _copy(context: WriteContext, numbers: Sequence[int], writes: Iterable[PendingWriteRow], to: Place) -> None:
-    store, added = context.tx.checkpoints, list(writes)
-    if not numbers and not added:
-        return
-    thread = store.add_thread(context.namespace, to.thread or "", to.scope or "")
-    held: dict[int, dict[str, int]] = {number: {} for number in numbers}
-    for number, name, blob in store.channels(numbers):
-        held[number][name] = blob
-    for number in numbers:
-        (row,) = store.rows([number])
-        store.add_checkpoint(row._replace(thread=thread), held[number])
-    for one in added:
-        store.save_write(one._replace(thread=thread), replace=True)
-
-
-def _require_empty(context: Context, thread: str) -> None:
-    if _named_threads(context, Place(thread, None)):
-        raise ThreadExistsError(f"thread {thread!r} has checkpoints already; choose another name, or delete it first")
-
-
-def _require_use(context: Context) -> None:
+def require_use(context: Context) -> None:
+    """Refuse whoever may not use checkpoints."""
     if not context.rights.allow(MAIN, None, Permission.READ_WRITE):
         raise AccessDeniedError("only the owner of the database, admins and writers of main may use checkpoints")

@@ -60,12 +60,12 @@ class AllowListSerializer(JsonPlusSerializer):
             kind, data = super().dumps_typed(obj)
         except TypeError as error:
             raise InvalidValueError(f"a {type(obj).__name__} cannot be serialized: {error}") from error
-        for name in _types_in(data) if kind == "msgpack" else ():
-            if not self._allows(name):
-                raise InvalidValueError(
-                    f"{'.'.join(name)} is on no list of types that may be stored; to allow it, say "
-                    f"AMFSSaver(memory, allowed_types=[{name[1]}])"
-                )
+        refused = sorted(name for name in _types_in(data) if not self._allows(name)) if kind == "msgpack" else []
+        if refused:
+            raise InvalidValueError(
+                f"{', '.join('.'.join(name) for name in refused)}: on no list of types that may be stored; to allow it, "
+                f"say AMFSSaver(memory, allowed_types=[{', '.join(name[1] for name in refused)}])"
+            )
         return kind, data
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
