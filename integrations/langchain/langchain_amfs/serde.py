@@ -62,10 +62,9 @@ class AllowListSerializer(JsonPlusSerializer):
             raise InvalidValueError(f"a {type(obj).__name__} cannot be serialized: {error}") from error
         refused = sorted(name for name in _types_in(data) if not self._allows(name)) if kind == "msgpack" else []
         if refused:
-            raise InvalidValueError(
-                f"{', '.join('.'.join(name) for name in refused)}: on no list of types that may be stored; to allow it, "
-                f"say AMFSSaver(memory, allowed_types=[{', '.join(name[1] for name in refused)}])"
-            )
+            told, listed = ", ".join(".".join(name) for name in refused), ", ".join(name[1] for name in refused)
+            way_out = f"to allow it, say AMFSSaver(memory, allowed_types=[{listed}])"
+            raise InvalidValueError(f"{told}: on no list of types that may be stored; {way_out}")
         return kind, data
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
