@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from amfs import AgentMemory
 from amfs.storage import indexing
@@ -12,6 +12,7 @@ from tests.helpers_contention import start_together
 from tests.helpers_statements import watching
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.helpers_processes import Outbox
@@ -63,6 +64,11 @@ def search_for_the_newest(outbox: Outbox, database: Path, writers: int, times: i
                 newest[number] = found.get(f"of-{number}", 0)
                 assert newest[number] >= before, "an acknowledged write was not found"
     return searches
+
+
+def call(outbox: Outbox, function: Callable[..., int], *arguments: Any) -> int:
+    """Call one of the functions above, for processes that do different things at once."""
+    return function(outbox, *arguments)
 
 
 def _said(database: Path, number: int) -> int:

@@ -315,16 +315,12 @@ def test_processes_find_what_others_were_told_is_written(database: Path) -> None
     AgentMemory("ada", database).close()
     calls = [(children.write_and_say_so, number) for number in range(2)]
     searchers = [(children.search_for_the_newest, 2)] * 2
-    results = run_all(_call, [(function, database, number, 60) for function, number in [*calls, *searchers]])
+    results = run_all(children.call, [(function, database, number, 60) for function, number in [*calls, *searchers]])
     assert results[:2] == [60, 60]
     assert min(results[2:]) >= 1
     with AgentMemory("ada", database) as mem:
         assert mem.verify().ok
         assert len(mem.search("common")) == 2
-
-
-def _call(outbox: Any, function: Callable[..., int], *arguments: Any) -> int:
-    return function(outbox, *arguments)
 
 
 @pytest.mark.parametrize("where", ["file", "memory"])

@@ -10,6 +10,7 @@ import pytest
 
 from amfs import AgentMemory, AsyncAgentMemory, EventType, SearchWeights, StaleWriteError
 from tests.helpers_search import NOTHING, K, P, found, keys
+from tests.helpers_statements import metering
 
 OpenMemory = Callable[..., AgentMemory]
 PARTS = [name for name in SearchWeights.model_fields if name != "half_life"]
@@ -114,7 +115,7 @@ def test_messages_next_to_one_that_matches_take_part_in_it(mem: AgentMemory) -> 
 def test_neighbours_are_messages_that_the_search_may_find(mem: AgentMemory) -> None:
     bob = mem.as_agent("bob")
     mem.write("chat", "0", "before", memory_type="message", confidence=0.2)
-    mem.write("chat", "1", "zebra", memory_type="message")
+    mem.write("chat", "1", "zebra", memory_type="message", pattern_refs=["p"])
     bob.write("chat", "2", "after", memory_type="message")
     mem.write("notes", "1", "zebra")
     mem.write("notes", "2", "a note beside it")
@@ -124,6 +125,7 @@ def test_neighbours_are_messages_that_the_search_may_find(mem: AgentMemory) -> N
     assert "a note beside it" not in [hit.entry.value for hit in mem.search("zebra", memory_type=kinds)]
     assert found(mem, "zebra", memory_type="message", agent_id="alice") == {"0", "1"}
     assert found(mem, "zebra", memory_type="message", min_confidence=0.5) == {"1", "2"}
+    assert found(mem, "zebra", memory_type="message", pattern_refs=["p"]) == {"1"}
     assert found(mem, "zebra", memory_type="message", filter={"no": "such"}) == set()
 
 
@@ -248,3 +250,14 @@ def test_a_read_only_database_is_searched_and_unchanged(open_memory: OpenMemory,
     mem.write(P, "d", "zebra")
     assert found(reader, "zebra") == {"a", "b", "d"}
     assert mem.timeline(agent_id="*")[1:] == events
+
+
+def test_a_read_only_connection_makes_its_index_once(file_mem: AgentMemory) -> None:
+    for number in range(10):
+        file_mem.write(P, f"k{number}", "zebra")
+    with metering() as meter, AgentMemory("bob", f"file:{file_mem.database}?mode=ro", read_events="off") as reader:
+        for expected in (True, False, False):
+            cost = meter.cost(lambda: reader.search("zebra"))
+            assert any("INSERT INTO search_current_text" in text for text in cost.statements) is expected
+        file_mem.write(P, "more", "zebra")
+        assert len(reader.search("zebra", limit=20)) == 11

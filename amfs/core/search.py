@@ -251,42 +251,57 @@ def _ranked(asked: Request, index: SearchIndex, views: Sequence[View], question:
     tx, which = views[0].context.tx, views[0].which
     words = terms.of_query(asked.query, tx.search.tokenizer()) if asked.weights.text else []
     wanted = max(DEPTH, asked.offset + asked.limit + 1)
+    by_words = tx.search.ranked(index, words, which.viewer, which.path) if words else ()
+    by_meaning = () if question is None else question.nearest()
+    rankings = [list(islice(_visible(asked, views, ranked, wanted), wanted)) for ranked in (by_words, by_meaning)]
     candidates: dict[int, Candidate] = {}
-
-    def best_of(ranked: Iterable[tuple[int, float]], part: str) -> tuple[int, float]:
-        """Add what views hold of a ranking, with the score there as a part, and return the best and its score."""
-        best = (0, 0.0)
-        for place, (candidate, score) in enumerate(islice(_visible(asked, views, ranked, wanted), wanted)):
+    for ranking in rankings:
+        for place, (candidate, _) in enumerate(ranking):
             known = candidates.setdefault(candidate.doc, candidate)
-            known.place, best = min(known.place, place), best if place else (candidate.doc, score)
-            setattr(known, part, score)
-        return best
-
-    best_doc, best_text = best_of(tx.search.ranked(index, words, which.viewer, which.path), "text") if words else (0, 0)
-    by_text = set(candidates)
-    best_cosine = best_of(question.nearest(), "meaning")[1] if question is not None else 0.0
-    # Where even the best match lacks most of the words, as when a question is put in other ones, words say little.
-    trust = 1.0
-    if question is not None and best_text:
-        trust = (sum(tx.search.holds(index, word, best_doc) for word in words) / len(words)) ** 2
-    ranking = Ranking(asked.query, asked.weights, max(view.context.time() for view in views))
-
-    def complete(some: Sequence[Candidate]) -> None:
-        """Give candidates the scores of the ranking that did not bring them."""
-        docs = [candidate.doc for candidate in some]
-        others = [doc for doc in docs if doc not in by_text]
-        scores = tx.search.scores(index, words, others) if words and others else {}
-        cosines = {} if question is None else question.cosines(docs)
-        for candidate in some:
-            candidate.text = (scores.get(candidate.doc) or candidate.text) * trust / (best_text or 1.0)
-            candidate.meaning = max(0.0, cosines.get(candidate.doc, 0.0)) / (best_cosine if best_cosine > 0 else 1.0)
-
-    complete(list(candidates.values()))
+            known.place = min(known.place, place)
+    measure = _Measure(tx, index, words, question, *rankings)
+    measure(list(candidates.values()))
+    order = Ranking(asked.query, asked.weights, max(view.context.time() for view in views))
     if asked.weights.neighbours and _MESSAGE in (which.memory_types or ()):
-        complete(_add_neighbours(asked, views, ranking, candidates))
+        measure(_add_neighbours(asked, views, order, candidates))
     # Nearness has no end: what is near to nothing in the query is no hit.
     related = (one for one in candidates.values() if one.text or one.meaning or one.neighbours)
-    return ranking.in_order(related, DEPTH)
+    return order.in_order(related, DEPTH)
+
+
+class _Measure:
+    """Says how well candidates match by words and by meaning: 1 is as well as the best of each ranking."""
+
+    def __init__(
+        self,
+        tx: Reader,
+        index: SearchIndex,
+        words: Sequence[str],
+        question: Question | None,
+        by_words: Sequence[tuple[Candidate, float]],
+        by_meaning: Sequence[tuple[Candidate, float]],
+    ) -> None:
+        self._search, self._index, self._words, self._question = tx.search, index, words, question
+        self._known = {candidate.doc: score for candidate, score in by_words}
+        self._best_cosine = max(by_meaning[0][1] if by_meaning else 0.0, 0.0)
+        self._best_score = by_words[0][1] if by_words else 0.0
+        self._trust = 1.0
+        if question is not None and by_words:
+            # Where even the best match lacks most words, as when a question is put in other ones, words say little.
+            held = sum(self._search.holds(index, word, by_words[0][0].doc) for word in words)
+            self._trust = (held / len(words)) ** 2
+
+    def __call__(self, candidates: Sequence[Candidate]) -> None:
+        """Set the parts of candidates, also of the ranking that did not bring them."""
+        docs = [candidate.doc for candidate in candidates]
+        others = [doc for doc in docs if doc not in self._known]
+        if self._known and others:
+            self._known.update(self._search.scores(self._index, self._words, others))
+        cosines = {} if self._question is None else self._question.cosines(docs)
+        for candidate in candidates:
+            score, cosine = self._known.get(candidate.doc, 0.0), cosines.get(candidate.doc, 0.0)
+            candidate.text = self._trust * score / self._best_score if self._best_score else 0.0
+            candidate.meaning = max(cosine, 0.0) / self._best_cosine if self._best_cosine else 0.0
 
 
 def _visible(

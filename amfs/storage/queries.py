@@ -524,10 +524,13 @@ SEARCH_DOCUMENTS_ROOT = f"""SELECT d.seq, {_HEAD} FROM json_each(?1) j CROSS JOI
 SEARCH_DOCUMENTS_VIEW = f"""SELECT d.seq, {_LOG.replace("v.", "h.")} FROM json_each(?1) j
  CROSS JOIN log d ON d.seq = j.value {_IN_VIEW.format(slot="d.slot")} AND coalesce(h.value_seq, h.seq) {_SAME}
  {_OWNED} WHERE {_PASSES}"""
-SEARCH_SLOTS_ROOT = f"""SELECT h.value_seq, {_HEAD} FROM json_each(?1) j
+# Of a private entry that a fork handed over, the value lies in another slot.
+_OF_SLOT = """CASE (SELECT o.slot FROM log o WHERE o.seq = {owner}) WHEN h.slot THEN {owner}
+ ELSE (SELECT min(w.seq) FROM log w WHERE w.slot = h.slot AND w.value_seq = {owner}) END"""
+SEARCH_SLOTS_ROOT = f"""SELECT {_OF_SLOT.format(owner="h.value_seq")}, {_HEAD} FROM json_each(?1) j
  CROSS JOIN head h ON h.branch = ?2 AND h.slot = j.value {_OWNED} WHERE {_PASSES}"""
-SEARCH_SLOTS_VIEW = f"""SELECT coalesce(h.value_seq, h.seq), {_LOG.replace("v.", "h.")} FROM json_each(?1) j
- {_IN_VIEW.format(slot="j.value")} {_OWNED} WHERE {_PASSES}"""
+SEARCH_SLOTS_VIEW = f"""SELECT {_OF_SLOT.format(owner="coalesce(h.value_seq, h.seq)")},
+ {_LOG.replace("v.", "h.")} FROM json_each(?1) j {_IN_VIEW.format(slot="j.value")} {_OWNED} WHERE {_PASSES}"""
 
 EMBEDDERS = "SELECT id, name, probes FROM embedder ORDER BY id"
 ADD_EMBEDDER = _add("embedder")
