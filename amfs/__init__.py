@@ -5,6 +5,14 @@ from amfs.aio import (
     AsyncExperiment,
     AsyncMemoryTransaction,
 )
+from amfs.checkpoints import (
+    Blob,
+    Checkpoint,
+    Checkpoints,
+    Content,
+    PendingWrite,
+    ThreadFork,
+)
 from amfs.compat import extend_with_branching
 from amfs.core.context import (
     Clock,
@@ -31,6 +39,7 @@ from amfs.errors import (
     BranchExistsError,
     BranchNotFoundError,
     CannotOpenDatabaseError,
+    CheckpointNotFoundError,
     ConflictError,
     ConflictNotFoundError,
     ConflictResolvedError,
@@ -71,6 +80,7 @@ from amfs.errors import (
     TagExistsError,
     TagNotFoundError,
     TagOffLineageError,
+    ThreadExistsError,
     UsageError,
     WriterError,
 )
@@ -159,6 +169,7 @@ __all__ = [
     "AsyncMemoryTransaction",
     "BeforeHistoryError",
     "Blame",
+    "Blob",
     "Branch",
     "BranchClosedError",
     "BranchDepthError",
@@ -171,6 +182,9 @@ __all__ = [
     "CannotOpenDatabaseError",
     "Cause",
     "Change",
+    "Checkpoint",
+    "CheckpointNotFoundError",
+    "Checkpoints",
     "Clock",
     "Comparison",
     "Conflict",
@@ -179,6 +193,7 @@ __all__ = [
     "ConflictPolicy",
     "ConflictResolvedError",
     "ConflictStatus",
+    "Content",
     "ContentionError",
     "CorruptDatabaseError",
     "Cortex",
@@ -241,6 +256,7 @@ __all__ = [
     "OutcomeType",
     "Page",
     "PathInfo",
+    "PendingWrite",
     "Permission",
     "Principal",
     "Problem",
@@ -271,6 +287,8 @@ __all__ = [
     "TagExistsError",
     "TagNotFoundError",
     "TagOffLineageError",
+    "ThreadExistsError",
+    "ThreadFork",
     "Tokenizer",
     "UsageError",
     "VerifyReport",

@@ -19,6 +19,7 @@
     │   ├── PullRequestNotFoundError         pull_request_not_found
     │   ├── ConflictNotFoundError            conflict_not_found
     │   ├── GrantNotFoundError               grant_not_found
+    │   ├── CheckpointNotFoundError          checkpoint_not_found
     │   └── ApiKeyNotFoundError              api_key_not_found
     ├── AmbiguousKeyError                    ambiguous_key
     ├── AccessError                          access
@@ -34,6 +35,7 @@
     │   ├── ConflictResolvedError            conflict_resolved
     │   ├── TagExistsError                   tag_exists
     │   ├── AgentExistsError                 agent_exists
+    │   ├── ThreadExistsError                thread_exists
     │   └── NamespaceNotEmptyError           namespace_not_empty
     ├── PullRequestError                     pull_request
     │   ├── PullRequestExistsError           pull_request_exists
@@ -83,6 +85,7 @@ __all__ = [
     "BranchExistsError",
     "BranchNotFoundError",
     "CannotOpenDatabaseError",
+    "CheckpointNotFoundError",
     "ConflictError",
     "ConflictNotFoundError",
     "ConflictResolvedError",
@@ -123,6 +126,7 @@ __all__ = [
     "TagExistsError",
     "TagNotFoundError",
     "TagOffLineageError",
+    "ThreadExistsError",
     "UsageError",
     "WriterError",
 ]
@@ -228,6 +232,12 @@ class GrantNotFoundError(NotFoundError):
     """There is no such grant on the branch."""
 
     code = "grant_not_found"
+
+
+class CheckpointNotFoundError(NotFoundError):
+    """There is no such checkpoint, or the thread has none."""
+
+    code = "checkpoint_not_found"
 
 
 class ApiKeyNotFoundError(NotFoundError):
@@ -343,6 +353,12 @@ class AgentExistsError(ConflictError):
     """An agent of that name has acted already, so nothing can be forked onto it."""
 
     code = "agent_exists"
+
+
+class ThreadExistsError(ConflictError):
+    """A thread was to be copied or forked into one that has checkpoints already."""
+
+    code = "thread_exists"
 
 
 class NamespaceNotEmptyError(ConflictError):

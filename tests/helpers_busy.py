@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from amfs import AgentMemory, Cortex, Principal
+from amfs import AgentMemory, Blob, Checkpoints, Cortex, PendingWrite, Principal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,7 @@ def build(database: Path, entries: int = 30, clock: Callable[[], int] | None = N
         _review(mem, bob)
         _share(mem)
         _brief(mem, bob)
+        _check(mem)
         mem.fork("carol")
         bob.read(P, "own")
     with closing(AgentMemory("carol", database, durability="normal", clock=clock)) as carol:
@@ -156,6 +157,19 @@ def _brief(mem: AgentMemory, bob: AgentMemory) -> None:
     Cortex(mem, [P], writer=str.title).refresh()
     Cortex(mem, branch="x/y").refresh()
     bob.brief(P, "alice", limit=1)
+
+
+def _check(mem: AgentMemory) -> None:
+    threads, text = Checkpoints(mem), [Blob("text", f"message {number}".encode()) for number in range(20)]
+    for number in range(1, 9):
+        channels = {"messages": text[: number * 2], "count": Blob("number", str(number).encode())}
+        threads.put("t", f"{number:03}", text[0], channels, parent=f"{number - 1:03}", run="r", metadata={"n": number})
+        writes = [PendingWrite(f"task {number}", place, "messages", [text[place]], "path") for place in range(2)]
+        threads.put_writes("t", f"{number:03}", [*writes, PendingWrite("last", -1, "error", Blob("text", b"oh"))])
+    threads.put("t", "001", text[1], {"messages": text[:1]}, scope="inner", branch="x")
+    threads.fork("t", "004", "experiment/back", "t/back")
+    threads.copy("t", "another")
+    threads.prune(["another"])
 
 
 def everything(mem: AgentMemory) -> list[Any]:

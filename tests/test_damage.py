@@ -58,6 +58,7 @@ DELETED_UNNOTICED = {
     "experiment": "any branch may be called experiment/...",
     "idempotency": "a write need not have a key",
     "read_set": "nothing need have been read",
+    "pending_write": "a task need not have written yet",
 }
 """Tables of which some row can be deleted without a trace, and why."""
 

@@ -38,7 +38,7 @@ def test_stats_count_what_this_agent_can_see(open_memory: OpenMemory, clock) -> 
     assert (figures.branches, figures.agents, figures.namespace) == (2, 2, "default")
     assert (figures.agent_id, figures.database, figures.branch) == ("alice", mem.database, "main")
     assert (figures.durability, figures.read_events, figures.read_only) == ("normal", "batched", False)
-    assert (figures.sqlite_version, figures.schema_version) == (sqlite3.sqlite_version, 3)
+    assert (figures.sqlite_version, figures.schema_version) == (sqlite3.sqlite_version, 4)
     assert figures.file_bytes == pytest.approx(Path(mem.database).stat().st_size, abs=4_000_000)
     clock.reach(brief.expires_at)
     assert mem.stats().entries == 2
@@ -136,6 +136,12 @@ DAMAGE = {
     "search_index_is_complete": "DELETE FROM search_current WHERE seq = (SELECT min(seq) FROM search_current)",
     "search_index_holds_its_words": "DELETE FROM search_ever_text_docsize WHERE id % 2",
     "vector_is_of_a_text": "UPDATE embedding SET vector = x'0000000000'",
+    "thread_is_of_something": "UPDATE thread SET namespace = 99",
+    "checkpoint_matches_its_hash": "UPDATE channel SET blob = blob + 1",
+    "checkpoint_is_of_a_thread_and_a_view": "UPDATE checkpoint SET seq = 999999",
+    "pending_write_is_of_a_thread": "UPDATE pending_write SET blob = 999999",
+    "blob_matches_its_hash": "UPDATE blob_part SET part = part - 1 WHERE place = 1",
+    "blob_is_whole_and_used": "UPDATE blob_part SET place = place + 100 WHERE place = 0",
     **{f"{table}_matches_its_hash": f"UPDATE {table} SET hash = hash + 1" for table in HASHED},  # noqa: S608
 }
 

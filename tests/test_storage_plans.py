@@ -16,7 +16,7 @@ import pytest
 
 from amfs import AgentMemory
 from amfs.models import Delete, Get, Put
-from amfs.storage import queries
+from amfs.storage import checkpoints, queries
 from amfs.storage.hashing import HASH_FUNCTION
 from amfs.storage.invariants import PROBLEMS
 from amfs.storage.rows import SearchIndex
@@ -37,7 +37,7 @@ _VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 
 STATEMENTS = {
     name: statement
-    for name, statement in vars(queries).items()
+    for name, statement in (vars(queries) | vars(checkpoints)).items()
     if name.isupper() and not name.startswith("_") and isinstance(statement, str) and name not in PIECES
 } | {
     f"{name} of {getattr(key, 'value', key)}": statement

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from amfs import AgentMemory, MergeStatus, ReadOnlyDatabaseError
+from amfs import AgentMemory, Blob, Checkpoints, MergeStatus, ReadOnlyDatabaseError
 
 if TYPE_CHECKING:
     from amfs.models.base import Model
@@ -87,18 +87,18 @@ def test_everything_is_shown_as_it_was(old: Path) -> None:
         for name, part in expected.items():
             assert within(part, found[name]) == part, name
     assert sum(len(part["events"]) for name, part in expected.items() if name.startswith("ada on")) > 20
-    assert schema_of(old) == 3
+    assert schema_of(old) == 4
 
 
 def test_the_file_is_as_sound_as_a_new_one(old: Path) -> None:
     with AgentMemory("ada", old) as mem:
         report = mem.verify()
         assert (report.problems, report.versions) == ((), 33)
-        assert mem.stats().schema_version == 3
+        assert mem.stats().schema_version == 4
     with closing(sqlite3.connect(old)) as connection:
         assert connection.execute("SELECT count(*), count(hash) FROM log").fetchone() == (42, 42)
         names = connection.execute("SELECT name FROM _sqlite_migrations ORDER BY id").fetchall()
-        assert names == [("0001_log",), ("0002_review",), ("0003_search",)]
+        assert names == [("0001_log",), ("0002_review",), ("0003_search",), ("0004_checkpoints",)]
         connection.execute("UPDATE log SET confidence = 0.123 WHERE seq = 1")
         connection.commit()
     with AgentMemory("ada", old) as mem:
@@ -176,6 +176,15 @@ def test_old_branches_are_granted(ada: AgentMemory) -> None:
     assert ada.grant_branch_access("work", "team", "backend", "read").permission == "read"
     key = ada.create_api_key("for ben", agent_ids=["ben"], role="reader")
     assert [one.id for one in ada.api_keys()] == [key.id]
+
+
+def test_threads_are_kept_beside_old_memory(ada: AgentMemory) -> None:
+    threads, blob = Checkpoints(ada), Blob("text", b"state")
+    seq = ada.history("svc", "a")[0].seq
+    threads.put("t", "1", blob, {"messages": [blob]}, made_at=ada.history("svc", "a")[0].written_at)
+    assert threads.get("t").seq == seq
+    branch = threads.fork("t", "1", "back", "t2").branch
+    assert {entry.entry_key: entry.value for entry in ada.list(branch=branch)} == {"svc/a": {"n": 1, "text": "first"}}
 
 
 def test_old_entries_are_briefed(ada: AgentMemory) -> None:

@@ -8,6 +8,7 @@ against the event that announced it and, as far as no event tells it, against a 
 from __future__ import annotations
 
 from amfs.models import EventType
+from amfs.storage.checkpoints import CHECKPOINT_PROBLEMS
 from amfs.storage.queries import DOCUMENT, HASHED, IS_SEEN, ROW_HASH, inherits
 from amfs.storage.rows import EVENT_CODE
 
@@ -348,5 +349,6 @@ _BESIDE = {
 
 PROBLEMS = {
     **_LOG, **_BESIDE, **_VERSIONS, **_BRANCHES, **_REVIEW, **_ACCESS, **_RUNS, **_BRIEFS, **_SEARCH,
+    **CHECKPOINT_PROBLEMS,
 }  # fmt: skip
 """Invariants: each statement returns a line for every violation. Hashes need ``HASH_FUNCTION``."""

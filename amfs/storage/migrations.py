@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x414D4653
 """Marks a file as ours ("AMFS") in the header of the SQLite file."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The number of migrations this code knows; stored as ``user_version``."""
 
 _VERSION_COLUMNS = """
@@ -310,6 +310,69 @@ _THIRD = (
 ) WITHOUT ROWID""",
 )
 
+_FOURTH = (
+    # What frameworks store to go on where they were is no part of memory: it stands beside the log, without events.
+    """CREATE TABLE thread(
+    id          INTEGER PRIMARY KEY,
+    namespace   INTEGER NOT NULL,
+    name        TEXT NOT NULL,
+    scope       TEXT NOT NULL,               -- a part of the thread, such as a graph inside the graph; empty: itself
+    hash        INTEGER,
+    UNIQUE(namespace, name, scope)
+)""",
+    # The hashes of a checkpoint and of a blob cover the rows that belong to them, its channels and its parts.
+    """CREATE TABLE checkpoint(
+    id          INTEGER PRIMARY KEY,
+    thread      INTEGER NOT NULL,
+    name        TEXT NOT NULL,               -- a later one sorts after an earlier one
+    parent      TEXT,
+    branch      INTEGER NOT NULL,            -- what memory was at that moment: this branch ...
+    seq         INTEGER NOT NULL,            -- ... as of this seq
+    run         TEXT,
+    metadata    TEXT NOT NULL,
+    kind        TEXT NOT NULL,
+    body        BLOB NOT NULL,
+    hash        INTEGER,
+    UNIQUE(thread, name)
+)""",
+    "CREATE INDEX checkpoint_run ON checkpoint(run) WHERE run IS NOT NULL",
+    """CREATE TABLE channel(
+    checkpoint  INTEGER NOT NULL,
+    name        TEXT NOT NULL,
+    blob        INTEGER NOT NULL,
+    PRIMARY KEY(checkpoint, name)
+) WITHOUT ROWID""",
+    "CREATE INDEX channel_blob ON channel(blob)",
+    # Written by tasks after a checkpoint, maybe before it is stored: so it is named, not referred to.
+    """CREATE TABLE pending_write(
+    thread      INTEGER NOT NULL,
+    checkpoint  TEXT NOT NULL,
+    task        TEXT NOT NULL,
+    number      INTEGER NOT NULL,
+    path        TEXT NOT NULL,
+    channel     TEXT NOT NULL,
+    blob        INTEGER NOT NULL,
+    hash        INTEGER,
+    PRIMARY KEY(thread, checkpoint, task, number)
+) WITHOUT ROWID""",
+    "CREATE INDEX pending_write_blob ON pending_write(blob)",
+    # A value is stored once, whoever refers to it; a list is a tree of its elements, so what grows shares what it was.
+    """CREATE TABLE blob(
+    id          INTEGER PRIMARY KEY,
+    digest      BLOB NOT NULL UNIQUE,        -- of the kind and the data, or of the digests of the parts
+    kind        TEXT NOT NULL,
+    data        BLOB,                        -- NULL: a list, or a part of one, made of parts
+    hash        INTEGER
+)""",
+    """CREATE TABLE blob_part(
+    blob        INTEGER NOT NULL,
+    place       INTEGER NOT NULL,
+    part        INTEGER NOT NULL,
+    PRIMARY KEY(blob, place)
+) WITHOUT ROWID""",
+    "CREATE INDEX blob_part_part ON blob_part(part)",
+)
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring an empty or older database to the schema of this code; each migration is one transaction."""
@@ -332,6 +395,11 @@ def migrate(connection: sqlite3.Connection) -> None:
     @migrations(name="0003_search")
     def third(db: Database) -> None:  # pyright: ignore[reportUnusedFunction] - registered by the decorator
         for statement in (*_THIRD, "PRAGMA user_version = 3"):
+            db.conn.execute(statement)
+
+    @migrations(name="0004_checkpoints")
+    def fourth(db: Database) -> None:  # pyright: ignore[reportUnusedFunction] - registered by the decorator
+        for statement in (*_FOURTH, "PRAGMA user_version = 4"):
             db.conn.execute(statement)
 
     migrations.apply(Database(connection, recursive_triggers=False))

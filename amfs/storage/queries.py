@@ -65,6 +65,8 @@ HASHED = {
     "embedding": "embedder, digest, vector",
     "embedded": "embedder, doc, embedding",
     "brief": "branch, path, about, cited, writer, scope, fingerprint, checked, expires, seq, body",
+    "thread": "namespace, name, scope",
+    "pending_write": "thread, checkpoint, task, number, path, channel, blob",
 }
 """The columns beside the log that a row's hash is made of: what no event tells, and no statement updates alone.
 

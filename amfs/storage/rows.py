@@ -443,3 +443,58 @@ class CoveredRow(NamedTuple):
     outcomes: int
     expires: int | None
     value_seq: int
+
+
+class CheckpointKey(NamedTuple):
+    """Which checkpoint: its row, its name and thread, and what it can be filtered by, as JSON text."""
+
+    id: int
+    name: str
+    thread: int
+    metadata: str
+
+
+class CheckpointRow(NamedTuple):
+    """A checkpoint of a thread, and the memory at that moment: ``branch`` as of ``seq``."""
+
+    id: int
+    thread: int
+    name: str
+    parent: str | None
+    branch: int
+    seq: int
+    run: str | None
+    metadata: str
+    kind: str
+    body: bytes
+
+
+class PendingWriteRow(NamedTuple):
+    """What a task wrote to a channel after a checkpoint; ``number`` tells the writes of one task apart."""
+
+    thread: int
+    checkpoint: str
+    task: str
+    number: int
+    path: str
+    channel: str
+    blob: int
+
+
+class Blob(NamedTuple):
+    """A serialized value: what serialized it calls ``kind`` how it did."""
+
+    kind: str
+    data: bytes
+
+
+Content = Blob | list[Blob]
+"""A value of a channel: one blob, or the elements of a list, each as a blob."""
+
+
+class Piece(NamedTuple):
+    """A blob under the digest of its content, or a run of pieces (``blob`` None) under that of theirs."""
+
+    digest: bytes
+    blob: Blob | None
+    parts: tuple[Piece, ...]

@@ -12,6 +12,7 @@ from amfs.errors import InvalidInputError
 from amfs.models import EventType
 from amfs.storage import indexing, transfer
 from amfs.storage import queries as q
+from amfs.storage.checkpoints import Checkpoints
 from amfs.storage.hashing import HASH_FUNCTION, row_hash
 from amfs.storage.invariants import PROBLEMS
 from amfs.storage.records import Records, hashed, plain, row_id
@@ -69,7 +70,7 @@ class Names:
 class Tables:
     """A Reader, and inside a transaction that writes a Transaction."""
 
-    __slots__ = ("_execute", "_learned", "_names", "connection", "records", "search")
+    __slots__ = ("_execute", "_learned", "_names", "checkpoints", "connection", "records", "search")
 
     def __init__(self, connection: sqlite3.Connection, names: Names) -> None:
         self.connection = connection
@@ -77,6 +78,7 @@ class Tables:
         self._names = names
         self.records = Records(connection)
         self.search = Search(connection)
+        self.checkpoints = Checkpoints(connection)
         self._learned: list[tuple[dict[Any, Any], Any, Any]] | None = None
 
     def start_writing(self) -> None:

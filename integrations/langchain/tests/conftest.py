@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_amfs import AMFSStore
+from langchain_amfs import AMFSSaver, AMFSStore
 from langchain_core.language_models.fake_chat_models import FakeMessagesListChatModel
 from langchain_core.messages import AIMessage
 
@@ -54,3 +54,11 @@ def script() -> Callable[..., ScriptedModel]:
         return AIMessage("", tool_calls=calls)
 
     return play
+
+
+@pytest.fixture
+def saver(memory: AgentMemory) -> Iterator[AMFSSaver]:
+    """Return a saver in the file of the memory, which is sound when the test is over."""
+    with AMFSSaver(memory) as saver:
+        yield saver
+        assert memory.verify().problems == ()
