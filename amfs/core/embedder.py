@@ -12,6 +12,7 @@ from amfs.errors import EmbeddingError, InvalidInputError, NotSupportedError
 
 if TYPE_CHECKING:
     from amfs.core.meaning import Meaning
+    from amfs.models import Entry
 
 Embed = Callable[[list[str]], Sequence[Sequence[float]]]
 """Takes texts and returns a vector for each, all of the same length."""
@@ -27,12 +28,15 @@ class Embedder:
         query: Turns a query into a vector, for models that tell queries from documents. Default: ``documents``.
         name: The name of the model; vectors made under another name are not used.
         batch_size: How many texts are passed at once.
+        text: Says what of an entry is embedded: a text, "" for nothing, or None for its path, key and value, the
+            default. An embedder that has one needs a name of its own: a vector is stored once for every name.
     """
 
     documents: Embed
     query: Callable[[str], Sequence[float]] | None = None
     name: str = ""
     batch_size: int = 64
+    text: Callable[[Entry], str | None] | None = None
 
     def __post_init__(self) -> None:
         for what, function in (("embed", self.documents), ("query", self.query or self.documents)):
@@ -42,6 +46,8 @@ class Embedder:
                     "LangChain's pass .embed_documents, of LlamaIndex's .get_text_embedding_batch"
                 )
         validation.whole("batch_size", self.batch_size, 1)
+        if self.text is not None and not (callable(self.text) and self.name):
+            raise InvalidInputError("text must be a function from an Entry to a text, of an embedder that has a name")
 
     @property
     def label(self) -> str:
@@ -55,6 +61,18 @@ class Embedder:
         except Exception as error:
             raise EmbeddingError(f"the embedder {self.label!r} failed on {len(texts)} texts: {error!r}") from error
         return self._checked(made, len(texts))
+
+    def of_entry(self, usual: str, entry: Entry | None) -> str:
+        """Return the text of an entry to embed; "" if it is not to be found by meaning."""
+        if self.text is None or entry is None:
+            return usual
+        try:
+            chosen: Any = self.text(entry)
+        except Exception as error:
+            raise EmbeddingError(f"the text function of the embedder {self.label!r} failed: {error!r}") from error
+        if chosen is not None and not isinstance(chosen, str):
+            raise EmbeddingError(f"the text of an entry must be a str or None, not {validation.shown(chosen)}")
+        return usual if chosen is None else chosen
 
     def of_query(self, text: str) -> list[float]:
         """Return the vector of a query."""
@@ -85,7 +103,19 @@ class Embedder:
         return vectors
 
 
-def meaning_of(embed: object) -> Meaning | None:
+class Meanings:
+    """What a handle searches by meaning with: its own embedder, and those that a search names."""
+
+    def __init__(self, embed: object) -> None:
+        self._own = _meaning(embed)
+        self._named: dict[object, Meaning | None] = {}
+
+    def of(self, embed: object) -> Meaning | None:
+        """Return what works with an embedder that a search names; by default with the handle's own."""
+        return self._own if embed is None else self._named.setdefault(embed, _meaning(embed))
+
+
+def _meaning(embed: object) -> Meaning | None:
     """Return what searches by meaning, given a function or an Embedder; None for None."""
     if embed is None:
         return None
