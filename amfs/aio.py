@@ -244,7 +244,7 @@ class AsyncAgentMemory:
     async def apply(self, operations: Sequence[Operation], *, branch: str | None = None) -> list[Any]:
         """Carry out a batch as one operation; see AgentMemory.apply."""
         batch = batches.prepare(validation.several("operations", operations), self._memory._settings.max_value_bytes)
-        return await (self._apply_writes if batch.writes else self._apply_reads)(batch, branch)
+        return await (self._apply_writes if batch.changes else self._apply_reads)(batch, branch)
 
     async def _apply_writes(self, batch: batches.Batch, branch: str | None) -> list[Any]:
         return await self._writer.run(self._memory._apply_writes, batch, branch)

@@ -328,11 +328,11 @@ class AgentMemory:
 
         Reads see the state before the batch. Of several puts or deletes of one entry the last wins. All writes commit
         in one transaction, as events of a common ``group``. Results: Put -> the Entry that the batch leaves, None if a
-        later Delete removed it; Delete -> whether there was anything to delete; Get -> Entry or None; Find -> list of
-        entries; ListPaths -> list of PathInfo.
+        later Delete removed it; Delete -> whether there was anything to delete; Renew -> whether the deadline moved;
+        Get -> Entry or None; Find -> list of entries; ListPaths -> list of PathInfo.
         """
         batch = batches.prepare(validation.several("operations", operations), self._settings.max_value_bytes)
-        return (self._apply_writes if batch.writes else self._apply_reads)(batch, branch)
+        return (self._apply_writes if batch.changes else self._apply_reads)(batch, branch)
 
     def _apply_reads(self, batch: batches.Batch, branch: str | None) -> list[Any]:
         return self._record(self._find_batch(batch, branch=branch))
