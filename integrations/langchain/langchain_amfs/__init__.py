@@ -1,5 +1,24 @@
-"""LangGraph on AMFS: agent memory with versions, a timeline and branches, in one SQLite file."""
+"""LangGraph and LangChain on AMFS: agent memory with versions, a timeline and branches, in one SQLite file."""
 
+from typing import TYPE_CHECKING, Any
+
+from langchain_amfs.history import AMFSChatMessageHistory
+from langchain_amfs.retriever import AMFSRetriever
 from langchain_amfs.store import AMFSStore
+from langchain_amfs.toolkit import AMFSToolkit
 
-__all__ = ["AMFSStore"]
+if TYPE_CHECKING:
+    from langchain_amfs.classic import AMFSMemory as AMFSMemory
+
+__all__ = ["AMFSChatMessageHistory", "AMFSRetriever", "AMFSStore", "AMFSToolkit"]
+
+
+def __getattr__(name: str) -> Any:
+    """Return AMFSMemory, which needs the extra ``classic``, when somebody asks for it."""
+    if name != "AMFSMemory":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from langchain_amfs.classic import AMFSMemory
+    except ImportError as error:
+        raise ImportError(f"AMFSMemory needs {error.name}: pip install 'langchain-amfs[classic]'") from error
+    return AMFSMemory

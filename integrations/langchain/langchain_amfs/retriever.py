@@ -83,7 +83,8 @@ class AMFSRetriever(BaseRetriever):
 
 
 _SETTINGS = (
-    "k", "entity_path", "agent_id", "memory_type", "min_confidence", "pattern_refs", "filter", "at", "branch", "weights",
+    "k", "entity_path", "agent_id", "memory_type", "min_confidence", "pattern_refs", "filter", "at", "branch",
+    "weights",
 )  # fmt: skip
 
 
