@@ -123,7 +123,7 @@ def _foreign(value: dict[str, Any]) -> BaseMessage:
         case "tool":
             return ToolMessage(text, tool_call_id=str(more.get("tool_call_id", "")))
         case _:
-            return ChatMessage(text, role=role)
+            return ChatMessage(content=text, role=role)
 
 
 def _text(blocks: list[dict[str, Any]]) -> str:

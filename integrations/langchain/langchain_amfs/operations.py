@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from langgraph.store.base import (
@@ -30,7 +31,8 @@ __all__ = ["Query", "Step", "entries_to_renew", "only", "operations", "results",
 _SECONDS_PER_MINUTE = 60
 
 
-class Query(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Query:
     """A search with a query: what to look for, below which path, and which of the hits to return."""
 
     text: str
