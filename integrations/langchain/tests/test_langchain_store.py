@@ -231,6 +231,29 @@ def test_filters_cannot_inject(people):
     assert len(people()) == 3
 
 
+HOSTILE = ["x'); DROP TABLE log; --", "$.a", "$", "a/b", "..", ".", "🍵", "a\"b'c", "%_*[", "a\nb", " "]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts_are_only_texts(store, text):
+    store.put(("docs",), text, {text if text[0] != "$" else "f": text, "n": 1})
+    store.put(("docs",), "other", {"n": 2})
+    assert store.get(("docs",), text).key == text
+    assert [item.key for item in store.search(("docs",), filter={"n": 1})] == [text]
+    if text[0] != "$":
+        assert [item.key for item in store.search(("docs",), filter={text: {"$eq": text}})] == [text]
+    store.delete(("docs",), text)
+    assert [item.key for item in store.search(("docs",))] == ["other"]
+    assert store.memory.verify().ok
+
+
+@pytest.mark.parametrize("key", ["", "\ud800", "a\0b", "x" * 600])
+def test_what_is_no_key_is_refused(batch, key):
+    with pytest.raises(InvalidNameError):
+        batch(PutOp(("docs",), key, {"n": 1}))
+    assert batch(SearchOp(())) == [[]]
+
+
 # --- namespaces --------------------------------------------------------------------------------------------
 
 
