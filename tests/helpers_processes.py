@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _CONTEXT = get_context("forkserver")
-_HELPERS = [f"tests.helpers_{name}" for name in ("contention", "crash", "limits", "steps")]
+_HELPERS = [f"tests.helpers_{name}" for name in ("contention", "crash", "limits", "search_index", "steps")]
 _CONTEXT.set_forkserver_preload(["pytest", "sqlite_utils", *_HELPERS])  # what every child would have to import
 
 _PATIENCE = 60.0

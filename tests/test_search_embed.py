@@ -80,6 +80,17 @@ def test_what_cannot_be_embedded_is_an_error_and_may_be_tried_again(mem):
     assert len(mem.search("coffee", embed=embedder)) == 2
 
 
+@pytest.mark.parametrize("wrong", [[1], "model", 7])
+def test_what_is_no_embedder_is_refused(mem, wrong):
+    with pytest.raises(InvalidInputError, match="embed must be a function"):
+        mem.search("coffee", embed=wrong)
+
+
+def test_more_embedders_than_are_kept_all_answer(mem):
+    named = [of_field(f"titles {number}", "title") for number in range(20)]
+    assert {best(mem, embedder) for embedder in [*named, *named]} == {"a"}
+
+
 @pytest.mark.parametrize("settings", [{"text": len}, {"text": "title", "name": "n"}])
 def test_what_is_no_text_function_is_refused(settings):
     with pytest.raises(InvalidInputError, match="text must be a function"):

@@ -19,6 +19,7 @@ from amfs.models import Delete, Get, Put
 from amfs.storage import queries
 from amfs.storage.hashing import HASH_FUNCTION
 from amfs.storage.invariants import PROBLEMS
+from amfs.storage.rows import SearchIndex
 from tests.helpers_statements import Cost, metering, on_every_connection
 from tests.helpers_tables import changed, contents
 
@@ -29,13 +30,21 @@ if TYPE_CHECKING:
 SMALL, LARGE = 100, 5000
 CHANGES = 10
 
-PIECES = {"ROW_HASH"}
+PIECES = {"ROW_HASH", "DOCUMENT", "IS_SEEN"}
 """Expressions, which are no statements by themselves."""
+
+_VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 
 STATEMENTS = {
     name: statement
     for name, statement in vars(queries).items()
     if name.isupper() and not name.startswith("_") and isinstance(statement, str) and name not in PIECES
+} | {
+    f"{name} of {getattr(key, 'value', key)}": statement
+    for name, statements in vars(queries).items()
+    if name.isupper() and not name.startswith("_") and isinstance(statements, dict)
+    for key, statement in statements.items()
+    if statement.startswith(_VERBS)
 }
 
 FULL_SCANS = {
@@ -44,11 +53,23 @@ FULL_SCANS = {
     "LAST": "the last row of the log, by LIMIT 1 from its end",
     "COUNT_EVENTS": "stats() counts all there is",
     "COUNT_AGENTS": "stats() counts all there is",
+    "EMBEDDERS": "a table of a row per model, small by nature; a handle asks once",
+    "HAS_TEMPORARY_SEARCH": "the schema of what is temporary",
+    "COUNT_SEARCH_WORDS": "verify() counts all there is",
+    "WRONG_DOCUMENTS": "verify() looks at all there is",
+    "SEARCH_SIZES of current": "verify() looks at all there is",
+    "SEARCH_SIZES of ever": "verify() looks at all there is",
+    **dict.fromkeys(
+        (f"FILL_HASHES of {table}" for table in queries.FILL_HASHES), "the migration of an older file, once"
+    ),
 }
 """Statements that may walk a whole table, and why."""
 
-_SMALL_SOURCES = re.compile(r"SCAN (j|json_each|q|r|pragma_\w+|CONSTANT ROW|\(subquery-\d+\))(?= |$)")
-"""What is not a table: parameters, ranges, and results of a subquery."""
+_SMALL_SOURCES = re.compile(
+    r"SCAN (j|json_each|q|r|f|fresh|pragma_\w+|CONSTANT ROW|\(subquery-\d+\)"
+    r"|search_\w+_text VIRTUAL TABLE INDEX \d+:=?M\d)(?= |$)"
+)
+"""What is not a table: parameters, ranges, results of a subquery, and what the index of words says of some words."""
 
 
 # --- plans -----------------------------------------------------------------------------------------------------------
@@ -58,9 +79,11 @@ _SMALL_SOURCES = re.compile(r"SCAN (j|json_each|q|r|pragma_\w+|CONSTANT ROW|\(su
 def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
     """A plain connection to a migrated database."""
     database = tmp_path_factory.mktemp("schema") / "memory.db"
-    AgentMemory("ada", database).close()
+    with AgentMemory("ada", database) as mem:
+        mem.rebuild_search_index()  # the tables of words are made with the first search
     connection = sqlite3.connect(database)
     connection.create_function(*HASH_FUNCTION)
+    connection.execute(queries.SEARCH_WORDS[SearchIndex.CURRENT, False])
     yield connection
     connection.close()
 
@@ -87,6 +110,7 @@ def test_every_invariant_is_valid_sql_and_holds_in_a_new_database(check: str, sc
 def test_all_statements_were_seen() -> None:
     assert len(STATEMENTS) > 120
     assert FULL_SCANS.keys() <= STATEMENTS.keys()
+    assert {f"SEARCH_RANKED of {index.value}" for index in SearchIndex} <= STATEMENTS.keys()
 
 
 # --- statements and steps --------------------------------------------------------------------------------------------
@@ -175,6 +199,7 @@ BUDGETS: dict[str, tuple[int, Callable[[Fixture], Any]]] = {
     "rollback that restores nothing": (14, lambda f: f.mem.rollback(tag_name="fixed", branch="tagged")),
     "brief": (7, lambda f: f.mem.brief("svc-0")),
     "brief of a branch": (7, lambda f: f.mem.brief("svc-0", branch=f.deep)),
+    "search without a query": (7, lambda f: f.mem.search(entity_path="svc-0", limit=5)),
     "record_context": (7, lambda f: f.mem.record_context("ticket", "text")),
 }
 
@@ -222,6 +247,11 @@ def review(f: Fixture) -> None:
 
 
 GROWING = {
+    "search": lambda f: f.mem.search("theirs"),
+    "search on a branch": lambda f: f.mem.search("theirs", branch=f.deep),
+    "search below a path": lambda f: f.mem.search("theirs", entity_path="theirs"),
+    "search of the past": lambda f: f.mem.search("theirs", at="fixed"),
+    "search without a query on a branch": lambda f: f.mem.search(entity_path="svc-0", branch=f.deep),
     "brief after a write": lambda f: (f.mem.write("svc-0", "k45", f.number), f.mem.brief("svc-0", "ada", limit=5)),
     "brief of a branch after a write": lambda f: (
         f.mem.write("svc-0", "k45", f.number, branch=f.deep),
@@ -265,8 +295,12 @@ GROWING = {
 }
 
 
-HALVINGS = {"pull request": 1}
-"""How often a call looks up what stood at a time, which takes a statement more each time the log doubles."""
+HALVINGS = {
+    "pull request": 1,
+    **dict.fromkeys(("search", "search on a branch", "search below a path", "search of the past"), 1),
+}
+"""How often a call looks up what stood at a time, or where a word stands: a statement more each time the log
+doubles."""
 
 
 @pytest.mark.parametrize("call", [*BUDGETS, *GROWING])

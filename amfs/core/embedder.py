@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +14,9 @@ from amfs.errors import EmbeddingError, InvalidInputError, NotSupportedError
 if TYPE_CHECKING:
     from amfs.core.meaning import Meaning
     from amfs.models import Entry
+
+_NAMED = 16
+"""Of how many embedders that searches name the vectors are held in memory."""
 
 Embed = Callable[[list[str]], Sequence[Sequence[float]]]
 """Takes texts and returns a vector for each, all of the same length."""
@@ -54,13 +58,9 @@ class Embedder:
         """The name, or that of the function."""
         return self.name or str(getattr(self.documents, "__qualname__", type(self.documents).__name__))
 
-    def of_texts(self, texts: list[str]) -> list[list[float]]:
-        """Return a vector for each text, or raise EmbeddingError saying what the model made instead."""
-        try:
-            made: Any = self.documents(texts)
-        except Exception as error:
-            raise EmbeddingError(f"the embedder {self.label!r} failed on {len(texts)} texts: {error!r}") from error
-        return self._checked(made, len(texts))
+    def of_texts(self, texts: list[str]) -> Any:
+        """Return what the model makes of texts; ``meaning`` checks what that is."""
+        return self._made(self.documents, texts, f"{len(texts)} texts")
 
     def of_entry(self, usual: str, entry: Entry | None) -> str:
         """Return the text of an entry to embed; "" if it is not to be found by meaning."""
@@ -74,33 +74,24 @@ class Embedder:
             raise EmbeddingError(f"the text of an entry must be a str or None, not {validation.shown(chosen)}")
         return usual if chosen is None else chosen
 
-    def of_query(self, text: str) -> list[float]:
-        """Return the vector of a query."""
-        if self.query is None:
-            return self.of_texts([text])[0]
-        try:
-            made: Any = self.query(text)
-        except Exception as error:
-            raise EmbeddingError(f"the embedder {self.label!r} failed on a query: {error!r}") from error
-        return self._checked([made], 1)[0]
+    def of_query(self, text: str) -> Any:
+        """Return what the model makes of a query, in a list of one."""
+        return self.of_texts([text]) if self.query is None else [self._made(self.query, text, "a query")]
 
-    def _checked(self, made: Any, count: int) -> list[list[float]]:
-        """Return vectors as lists of numbers, if that is what they are."""
+    def _made(self, embed: Callable[[Any], Any], of: list[str] | str, what: str) -> Any:
+        """Return what the model makes, all of it: what makes its results one by one may fail at each."""
         try:
-            vectors = [[float(number) for number in vector] for vector in made]
-        except (TypeError, ValueError):
+            made = embed(of)
+            if isinstance(made, Iterator):
+                return list(cast("Iterator[Any]", made))
+        except Exception as error:
+            raise EmbeddingError(f"the embedder {self.label!r} failed on {what}: {error!r}") from error
+        if isinstance(made, Coroutine):
+            cast("Coroutine[Any, Any, Any]", made).close()  # or Python warns that nobody awaited it
             raise EmbeddingError(
-                f"the embedder {self.label!r} must return a list of vectors of numbers, not {validation.shown(made)}"
-            ) from None
-        lengths = {len(vector) for vector in vectors}
-        if len(vectors) != count or len(lengths) > 1 or 0 in lengths:
-            raise EmbeddingError(
-                f"the embedder {self.label!r} returned {len(vectors)} vectors of {sorted(lengths)} numbers for {count} "
-                "texts; one of the same length is needed for each"
+                f"the embedder {self.label!r} is a coroutine function; pass one that need not be awaited"
             )
-        if not all(math.isfinite(number) for vector in vectors for number in vector):
-            raise EmbeddingError(f"the embedder {self.label!r} returned numbers that are not finite")
-        return vectors
+        return made
 
 
 class Meanings:
@@ -108,18 +99,32 @@ class Meanings:
 
     def __init__(self, embed: object) -> None:
         self._own = _meaning(embed)
-        self._named: dict[object, Meaning | None] = {}
+        self._named: OrderedDict[Embedder, Meaning | None] = OrderedDict()
+        self._lock = threading.Lock()
 
     def of(self, embed: object) -> Meaning | None:
         """Return what works with an embedder that a search names; by default with the handle's own."""
-        return self._own if embed is None else self._named.setdefault(embed, _meaning(embed))
+        if embed is None:
+            return self._own
+        embedder = _embedder(embed)
+        with self._lock:
+            if embedder not in self._named:
+                self._named[embedder] = _meaning(embedder)
+            self._named.move_to_end(embedder)
+            while len(self._named) > _NAMED:
+                self._named.popitem(last=False)
+            return self._named[embedder]
+
+
+def _embedder(embed: object) -> Embedder:
+    return embed if isinstance(embed, Embedder) else Embedder(cast("Embed", embed))
 
 
 def _meaning(embed: object) -> Meaning | None:
     """Return what searches by meaning, given a function or an Embedder; None for None."""
     if embed is None:
         return None
-    embedder = embed if isinstance(embed, Embedder) else Embedder(cast("Embed", embed))
+    embedder = _embedder(embed)
     try:
         # Imported here: numpy takes longer than all of `import amfs`, and is an extra.
         from amfs.core.meaning import Meaning

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from amfs.core import terms, versions
-from amfs.errors import EmbeddingError
+from amfs.core import terms, validation, versions
+from amfs.errors import EmbeddingError, UsageError
 from amfs.models import MemoryType
 from amfs.storage.rows import MEMORY_CODE, SHARED, SearchFilter, SearchIndex
 
@@ -185,6 +185,7 @@ class Meaning:
         self._shelves = {index: Shelf(index) for index in SearchIndex}
         self._unkept: dict[str, tuple[int, bytes]] = {}
         self._lock = threading.Lock()
+        self._here = threading.local()
 
     def ask(self, storage: Storage, index: SearchIndex, views: Views, query: str) -> Question:
         """Embed a query, and before that every text it can meet that has no vector yet.
@@ -192,9 +193,24 @@ class Meaning:
         Raises:
             EmbeddingError: The embedder failed, or what it returned are no vectors. What it made before is kept.
         """
-        shelf = self._shelves[index]
-        with self._lock:
-            model = self._identify(storage)
+        if getattr(self._here, "asks", False):
+            raise UsageError(
+                "the embedder searched by meaning with the handle that asks it for vectors; inside it, search with "
+                "weights={'meaning': 0} or with a handle that has no embedder"
+            )
+        self._here.asks = True
+        try:
+            shelf = self._shelves[index]
+            with self._lock:
+                self._complete(storage, index, shelf, views)
+            return Question(self._units(self._embedder.of_query(query), 1)[0], shelf)
+        finally:
+            self._here.asks = False
+
+    def _complete(self, storage: Storage, index: SearchIndex, shelf: Shelf, views: Views) -> None:
+        """Give every document that views hold a vector."""
+        model = self._identify(storage)
+        try:
             with storage.searching(index) as tx:
                 seen = views(tx)
                 homes = {
@@ -205,21 +221,17 @@ class Meaning:
                 shelf.refresh(tx, model, sorted(homes))
                 chooses = self._embedder.text is not None
                 found = [one for view in seen for one in shelf.missing(view, entries=chooses)]
-            try:
-                missing = {doc: self._embedder.of_entry(usual, entry) for doc, usual, entry in found}
-                self._embed(storage, model, shelf, {doc: text for doc, text in missing.items() if text or not chooses})
-            except BaseException:
-                shelf.look_again()
-                raise
-        return Question(self._unit(self._embedder.of_query(query)), shelf)
+            missing = {doc: self._embedder.of_entry(usual, entry) for doc, usual, entry in found}
+            self._embed(storage, model, shelf, {doc: text for doc, text in missing.items() if text or not chooses})
+        except BaseException:
+            shelf.look_again()
+            raise
 
     def _identify(self, storage: Storage) -> int:
         """Return the id of the model, which is stored if it is new; 0 where nothing can be stored."""
         if self._model is not None:
             return self._model
-        made = self._embedder.of_texts(list(_PROBES))
-        self._dimensions = len(made[0])
-        probes, name = np.stack([self._unit(vector) for vector in made]), self._embedder.name
+        probes, name = self._units(self._embedder.of_texts(list(_PROBES)), len(_PROBES)), self._embedder.name
         with storage.reading() as tx:
             model = _known(tx.search.embedders(), name, probes)
         if model is None and storage.read_only:
@@ -236,22 +248,26 @@ class Meaning:
         """Give documents their vectors, batch by batch; each is kept as soon as it is made."""
         if not missing:
             return
-        digests = {doc: blake2b(text.encode(), digest_size=16).hexdigest() for doc, text in missing.items()}
-        texts = {digests[doc]: text for doc, text in missing.items()}
+        texts: dict[str, str] = {}
+        docs: dict[str, list[int]] = {}
+        for doc, text in missing.items():
+            digest = blake2b(text.encode(), digest_size=16).hexdigest()
+            texts[digest] = text
+            docs.setdefault(digest, []).append(doc)
         with storage.reading() as tx:
             known = {**tx.search.embeddings(model, list(texts)), **self._unkept}
         new = [digest for digest in texts if digest not in known]
+        others = {doc: digest for digest in texts if digest in known for doc in docs[digest]}
         for batch in tqdm(
             _slices(new, self._embedder.batch_size),
             desc=f"embedding {len(new):,} texts with {self._embedder.label}",
             disable=len(new) <= self._embedder.batch_size or not _is_watched(),
         ):
-            made = self._embedder.of_texts([texts[digest] for digest in batch])
-            vectors = {digest: self._unit(vector).tobytes() for digest, vector in zip(batch, made, strict=True)}
-            of_batch = {doc: digest for doc, digest in digests.items() if digest in vectors}
+            made = self._units(self._embedder.of_texts([texts[digest] for digest in batch]), len(batch))
+            vectors = {digest: vector.tobytes() for digest, vector in zip(batch, made, strict=True)}
+            of_batch = {doc: digest for digest in batch for doc in docs[digest]}
             known.update(self._keep(storage, model, vectors, of_batch))
             shelf.put({doc: known[digest] for doc, digest in of_batch.items()})
-        others = {doc: digest for doc, digest in digests.items() if digest not in set(new)}
         if others:
             self._keep(storage, model, {}, others)
             shelf.put({doc: known[digest] for doc, digest in others.items()})
@@ -269,17 +285,34 @@ class Meaning:
             tx.search.add_embeddings(model, vectors, docs)
             return tx.search.embeddings(model, list(vectors))
 
-    def _unit(self, vector: Sequence[float]) -> Vectors:
-        """Return a vector as one of length 1."""
-        if len(vector) != self._dimensions:
+    def _units(self, made: object, count: int) -> Vectors:
+        """Return what an embedder made as vectors of length 1, one a row, if that is what they are."""
+        who = f"the embedder {self._embedder.label!r}"
+        try:
+            vectors = np.asarray(made, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError):
             raise EmbeddingError(
-                f"the embedder {self._embedder.label!r} returned a vector of {len(vector)} numbers where it made "
-                f"{self._dimensions} before"
+                f"{who} must return a list of vectors of numbers, all of one length, not {validation.shown(made)}"
+            ) from None
+        if vectors.ndim != 2 or len(vectors) != count or not vectors.size:
+            raise EmbeddingError(
+                f"{who} returned an array of shape {vectors.shape} for {count} texts; each needs a vector"
             )
-        made = np.asarray(vector, dtype="<f8")
-        largest = float(np.abs(made).max())
-        made = made / largest if largest else made  # so that no square is beyond what a float can hold
-        return (made / (np.linalg.norm(made) or 1.0)).astype("<f4")
+        if not np.isfinite(vectors).all():
+            raise EmbeddingError(f"{who} returned numbers that are not finite")
+        self._dimensions = self._dimensions or vectors.shape[1]
+        if vectors.shape[1] != self._dimensions:
+            raise EmbeddingError(
+                f"{who} returned a vector of {vectors.shape[1]} numbers where it made {self._dimensions} before"
+            )
+        # Divided by the largest first, so that no square is beyond what a float can hold.
+        vectors = vectors / _positive(np.abs(vectors).max(axis=1, keepdims=True))
+        return (vectors / _positive(np.linalg.norm(vectors, axis=1, keepdims=True))).astype("<f4")
+
+
+def _positive(lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return lengths to divide by: what is nothing stays nothing."""
+    return np.where(lengths == 0, 1.0, lengths)
 
 
 def _slices(items: Sequence[T], size: int) -> list[Sequence[T]]:

@@ -97,7 +97,6 @@ class Ranking:
         """Return the share of the words of a name that stand in the query."""
         share = self._shares.get(name)
         if share is None:
-            words = terms.all_words(name)
-            share = sum(word in self._words for word in words) / len(words) if words else 0.0
-            self._shares[name] = share
+            words = terms.of_name(name)
+            share = self._shares[name] = len(self._words.intersection(words)) / (len(words) or 1)
         return share

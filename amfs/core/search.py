@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from amfs.storage.base import Reader, Storage
     from amfs.storage.rows import VersionRow
 
-DEPTH = 64
+DEPTH = 48
 """How many candidates of each ranking are weighed by their whole score; what comes after keeps its place there."""
 
 _MESSAGE = MEMORY_CODE[MemoryType.MESSAGE]
-_FIRST, _MOST = 96, 6144
+_MOST = 6144
 _AROUND = (1, 2)
 
 
@@ -215,9 +215,9 @@ def _newest(asked: Request, views: Sequence[View]) -> list[Candidate]:
     """Return the newest entries that pass, one more than the page takes."""
     wanted = asked.offset + asked.limit + 1
     found = heapq.merge(*(_newest_of(asked, view) for view in views), key=lambda pair: -pair[1].seq)
-    unique: dict[int, tuple[View, VersionRow]] = {}
+    unique: dict[tuple[int, int], tuple[View, VersionRow]] = {}
     for view, row in found:
-        unique.setdefault(row.seq, (view, row))
+        unique.setdefault((row.slot, row.value_seq), (view, row))
         if len(unique) == wanted:
             break
     slots = views[0].context.tx.slots({row.slot for _, row in unique.values()})
@@ -251,49 +251,67 @@ def _ranked(asked: Request, index: SearchIndex, views: Sequence[View], question:
     tx, which = views[0].context.tx, views[0].which
     words = terms.of_query(asked.query, tx.search.tokenizer()) if asked.weights.text else []
     wanted = max(DEPTH, asked.offset + asked.limit + 1)
+    by_words = tx.search.ranked(index, words, which.viewer, which.path) if words else ()
+    by_meaning = () if question is None else question.nearest()
+    rankings = [list(islice(_visible(asked, views, ranked, wanted), wanted)) for ranked in (by_words, by_meaning)]
     candidates: dict[int, Candidate] = {}
-
-    def best_of(ranked: Iterable[tuple[int, float]]) -> tuple[int, float]:
-        """Add what views hold of a ranking, and return the best and its score."""
-        best = (0, 0.0)
-        for place, (candidate, score) in enumerate(islice(_visible(asked, views, ranked), wanted)):
+    for ranking in rankings:
+        for place, (candidate, _) in enumerate(ranking):
             known = candidates.setdefault(candidate.doc, candidate)
-            known.place, best = min(known.place, place), best if place else (candidate.doc, score)
-        return best
-
-    best_doc, best_text = best_of(tx.search.ranked(index, words, which.viewer, which.path)) if words else (0, 0.0)
-    _, best_cosine = best_of(question.nearest()) if question is not None else (0, 0.0)
-    # Where even the best match lacks most of the words, as when a question is put in other ones, words say little.
-    trust = 1.0
-    if question is not None and best_text:
-        trust = (sum(len(tx.search.scores(index, [word], [best_doc])) for word in words) / len(words)) ** 2
-    ranking = Ranking(asked.query, asked.weights, max(view.context.time() for view in views))
-
-    def measure(some: Sequence[Candidate]) -> None:
-        """Say how well candidates match by words and by meaning, the best being 1."""
-        docs = [candidate.doc for candidate in some]
-        scores = tx.search.scores(index, words, docs) if words else {}
-        cosines = {} if question is None else question.cosines(docs)
-        for candidate in some:
-            candidate.text = trust * scores.get(candidate.doc, 0.0) / best_text if best_text else 0.0
-            candidate.meaning = max(0.0, cosines.get(candidate.doc, 0.0) / best_cosine) if best_cosine > 0 else 0.0
-
+            known.place = min(known.place, place)
+    measure = _Measure(tx, index, words, question, *rankings)
     measure(list(candidates.values()))
+    order = Ranking(asked.query, asked.weights, max(view.context.time() for view in views))
     if asked.weights.neighbours and _MESSAGE in (which.memory_types or ()):
-        measure(_add_neighbours(asked, views, ranking, candidates))
+        measure(_add_neighbours(asked, views, order, candidates))
     # Nearness has no end: what is near to nothing in the query is no hit.
     related = (one for one in candidates.values() if one.text or one.meaning or one.neighbours)
-    return ranking.in_order(related, DEPTH)
+    return order.in_order(related, DEPTH)
+
+
+class _Measure:
+    """Says how well candidates match by words and by meaning: 1 is as well as the best of each ranking."""
+
+    def __init__(
+        self,
+        tx: Reader,
+        index: SearchIndex,
+        words: Sequence[str],
+        question: Question | None,
+        by_words: Sequence[tuple[Candidate, float]],
+        by_meaning: Sequence[tuple[Candidate, float]],
+    ) -> None:
+        self._search, self._index, self._words, self._question = tx.search, index, words, question
+        self._known = {candidate.doc: score for candidate, score in by_words}
+        self._best_cosine = max(by_meaning[0][1] if by_meaning else 0.0, 0.0)
+        self._best_score = by_words[0][1] if by_words else 0.0
+        self._trust = 1.0
+        if question is not None and by_words:
+            # Where even the best match lacks most words, as when a question is put in other ones, words say little.
+            held = sum(self._search.holds(index, word, by_words[0][0].doc) for word in words)
+            self._trust = (held / len(words)) ** 2
+
+    def __call__(self, candidates: Sequence[Candidate]) -> None:
+        """Set the parts of candidates, also of the ranking that did not bring them."""
+        docs = [candidate.doc for candidate in candidates]
+        others = [doc for doc in docs if doc not in self._known]
+        if self._known and others:
+            self._known.update(self._search.scores(self._index, self._words, others))
+        cosines = {} if self._question is None else self._question.cosines(docs)
+        for candidate in candidates:
+            score, cosine = self._known.get(candidate.doc, 0.0), cosines.get(candidate.doc, 0.0)
+            candidate.text = self._trust * score / self._best_score if self._best_score else 0.0
+            candidate.meaning = max(cosine, 0.0) / self._best_cosine if self._best_cosine else 0.0
 
 
 def _visible(
-    asked: Request, views: Sequence[View], documents: Iterable[tuple[int, float]]
+    asked: Request, views: Sequence[View], documents: Iterable[tuple[int, float]], wanted: int
 ) -> Iterator[tuple[Candidate, float]]:
     """Yield what views hold of documents, in their order, each once, for the first view that holds it."""
-    tx, size = views[0].context.tx, _FIRST
+    tx, size = views[0].context.tx, wanted
     ordered = iter(documents)
     while chunk := dict(islice(ordered, size)):
-        size = min(size * 4, _MOST)
+        size = max(size, min(size * 4, _MOST))
         held: dict[int, tuple[View, VersionRow]] = {}
         for view in views:
             left = [doc for doc in chunk if doc not in held]

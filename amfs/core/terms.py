@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from amfs.models import Tokenizer
@@ -14,7 +15,9 @@ MAX_WORDS = 64
 """How many different words of a query are looked for."""
 
 _MAX_MEANING = 8_000
-_WORD = re.compile(r"[^\W_]+")
+_WORD = re.compile(r"[^\W_](?:[^\W_]|[\u0300-\u036f])*")
+"""Letters and digits, and the accents that stand behind them as characters of their own."""
+
 _STOP_WORDS = frozenset(
     """a about an and any are as at be been but by can could did do does for from had has have how i if in into is it
     its me my no not of on or our s shall should so t than that the their them then there these they this those to us
@@ -25,6 +28,12 @@ _STOP_WORDS = frozenset(
 def all_words(text: str) -> list[str]:
     """Return the words of a text in lower case, each once, in the order in which they first stand there."""
     return list(dict.fromkeys(found[0] for found in _WORD.finditer(text.lower())))
+
+
+@lru_cache(maxsize=65_536)
+def of_name(name: str) -> tuple[str, ...]:
+    """Return the words of a name, which is asked for again and again."""
+    return tuple(all_words(name))
 
 
 def of_query(text: str, tokenizer: Tokenizer) -> list[str]:

@@ -59,11 +59,12 @@ class _Candidate(NamedTuple):
 
 
 class State(NamedTuple):
-    """How far an index is: up to which seq and branch, and how many documents ever left it."""
+    """How far an index is: up to which seq, what the last seq and branch were then, and how many documents left it."""
 
     tokenizer: str
     format: int
     seq: int
+    last: int
     branch: int
     removed: int
 
@@ -93,7 +94,7 @@ def make_anew(connection: sqlite3.Connection, tokenizer: Tokenizer, *, temporary
             if "no such module" not in str(error):
                 raise
             raise NotSupportedError("this SQLite was built without FTS5, which search needs") from error
-        connection.execute(q.SAVE_SEARCH_STATE, (index.value, *State(tokenizer.value, FORMAT, 0, 0, 0)))
+        connection.execute(q.SAVE_SEARCH_STATE, (index.value, *State(tokenizer.value, FORMAT, 0, 0, 0, 0)))
     connection.execute(q.EMPTY_SEARCH_CURRENT)
 
 
@@ -109,7 +110,7 @@ def catch_up(connection: sqlite3.Connection, index: SearchIndex, *, temporary: b
     upto = min(last_seq, found.seq + _ROWS)
     take_in = _take_in_current if index is SearchIndex.CURRENT else _take_in_ever
     branch, removed = take_in(connection, found, upto)
-    moved = found._replace(seq=upto, branch=branch, removed=found.removed + removed)
+    moved = found._replace(seq=upto, last=last_seq, branch=branch, removed=found.removed + removed)
     connection.execute(q.SAVE_SEARCH_STATE, (index.value, *moved))
     return upto == last_seq
 
@@ -170,9 +171,11 @@ def _take_in_ever(connection: sqlite3.Connection, found: State, upto: int) -> tu
 
 def _take_in_current(connection: sqlite3.Connection, found: State, upto: int) -> tuple[int, int]:
     newest_branch = int(connection.execute(q.NEWEST_BRANCH).fetchone()[0] or 0)
-    # A branch may be created from the past, and see again what had left the index.
-    revived = connection.execute(*plain(q.SEARCH_REVIVED, (found.branch, found.seq))).fetchall()
-    rows = connection.execute(*plain(q.SEARCH_CANDIDATES, (found.seq, upto, json.dumps([row[0] for row in revived]))))
+    # A branch may be created from the past, and see again what had left the index, or was not taken in for it was
+    # superseded further on in the log.
+    revived = connection.execute(*plain(q.SEARCH_REVIVED, (found.branch, found.last))).fetchall()
+    again = json.dumps([seq for (seq,) in revived if seq <= found.seq])  # the turn of later ones is yet to come
+    rows = connection.execute(*plain(q.SEARCH_CANDIDATES, (found.seq, upto, again)))
     by_slot: dict[int, dict[int, _Candidate]] = {}
     for row in map(_Candidate._make, rows):
         versions = by_slot.setdefault(row.slot, {})

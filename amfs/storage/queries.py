@@ -356,7 +356,8 @@ SEARCH_TABLES = (
     tokenizer   TEXT NOT NULL,
     format      INTEGER NOT NULL,            -- how this code makes texts
     seq         INTEGER NOT NULL,            -- the last one taken in
-    branch      INTEGER NOT NULL,
+    last        INTEGER NOT NULL,            -- the last one there was then
+    branch      INTEGER NOT NULL,            -- the newest one then
     removed     INTEGER NOT NULL
 ) WITHOUT ROWID""",
     # The versions that some branch sees now, and the document each needs; ``added``: the seq at which it was taken in.
@@ -436,9 +437,9 @@ WRONG_DOCUMENTS = """SELECT 'document ' || t.id FROM search_current_text_docsize
  UNION ALL SELECT 'page ' || i.pgno FROM search_current_text_idx i WHERE instr(i.term, x'00')
  UNION ALL SELECT 'page ' || i.pgno FROM search_ever_text_idx i WHERE instr(i.term, x'00')"""
 HAS_TEMPORARY_SEARCH = "SELECT count(*) FROM temp.sqlite_master WHERE name = 'search_state'"
-SEARCH_STATE = "SELECT tokenizer, format, seq, branch, removed FROM search_state WHERE name = ?"
-SAVE_SEARCH_STATE = """INSERT OR REPLACE INTO search_state(name, tokenizer, format, seq, branch, removed)
- VALUES(?, ?, ?, ?, ?, ?)"""
+SEARCH_STATE = "SELECT tokenizer, format, seq, last, branch, removed FROM search_state WHERE name = ?"
+SAVE_SEARCH_STATE = """INSERT OR REPLACE INTO search_state(name, tokenizer, format, seq, last, branch, removed)
+ VALUES(?, ?, ?, ?, ?, ?, ?)"""
 EMPTY_SEARCH_CURRENT = "DELETE FROM search_current"
 NEWEST_BRANCH = "SELECT max(id) FROM branch"
 # A document is the row that brought a value to its slot; where a fork handed over a private entry, the row that did.
@@ -475,11 +476,12 @@ REMOVE_SEARCH_TEXT = """INSERT INTO search_current_text(search_current_text, row
 KEEP_SEARCH_CURRENT = "INSERT INTO search_current(slot, seq, doc, added) VALUES(?, ?, ?, ?)"
 LET_GO_SEARCH_CURRENT = "DELETE FROM search_current WHERE slot = ? AND seq = ?"
 
-# What matches, the best first. Path and key say in few words what an entry is about, so their words count twice.
+# What matches, the best first, of equally good ones the newer. Path and key say in few words what an entry is about, so
+# their words count twice.
 _WEIGHTS = "2.0, 2.0, 1.0"
 SEARCH_RANKED = {
-    index: f"""SELECT rowid, -rank FROM search_{index.value}_text
- WHERE search_{index.value}_text MATCH ?1 AND rank MATCH 'bm25({_WEIGHTS})' ORDER BY rank"""
+    index: f"""SELECT rowid, -bm25(search_{index.value}_text, {_WEIGHTS}) AS score FROM search_{index.value}_text
+ WHERE search_{index.value}_text MATCH ?1 ORDER BY score DESC, rowid DESC"""
     for index in SearchIndex
 }
 # Below a path stands as a rule a small part of what matches; only that is ranked.
@@ -490,12 +492,18 @@ _DOCS_BELOW = {
 }
 SEARCH_RANKED_BELOW = {
     index: f"""SELECT rowid, -bm25(search_{index.value}_text, {_WEIGHTS}) AS score FROM search_{index.value}_text
- WHERE search_{index.value}_text MATCH ?1 AND +rowid IN ({below.format(_RANGES_BELOW)}) ORDER BY score DESC, rowid"""
+ WHERE search_{index.value}_text MATCH ?1 AND +rowid IN ({below.format(_RANGES_BELOW)})
+ ORDER BY score DESC, rowid DESC"""
     for index, below in _DOCS_BELOW.items()
 }
+# Looking for each of several documents among what matches takes longer than walking over all of that once.
 SEARCH_SCORES = {
     index: f"""SELECT rowid, -bm25(search_{index.value}_text, {_WEIGHTS}) FROM search_{index.value}_text
- WHERE search_{index.value}_text MATCH ?1 AND rowid IN (SELECT value FROM json_each(?2))"""
+ WHERE search_{index.value}_text MATCH ?1 AND +rowid IN (SELECT value FROM json_each(?2))"""
+    for index in SearchIndex
+}
+SEARCH_HOLDS = {
+    index: f"SELECT count(*) FROM search_{index.value}_text WHERE search_{index.value}_text MATCH ? AND rowid = ?"
     for index in SearchIndex
 }
 
@@ -514,10 +522,13 @@ SEARCH_DOCUMENTS_ROOT = f"""SELECT d.seq, {_HEAD} FROM json_each(?1) j CROSS JOI
 SEARCH_DOCUMENTS_VIEW = f"""SELECT d.seq, {_LOG.replace("v.", "h.")} FROM json_each(?1) j
  CROSS JOIN log d ON d.seq = j.value {_IN_VIEW.format(slot="d.slot")} AND coalesce(h.value_seq, h.seq) {_SAME}
  {_OWNED} WHERE {_PASSES}"""
-SEARCH_SLOTS_ROOT = f"""SELECT h.value_seq, {_HEAD} FROM json_each(?1) j
+# Of a private entry that a fork handed over, the value lies in another slot.
+_OF_SLOT = """CASE (SELECT o.slot FROM log o WHERE o.seq = {owner}) WHEN h.slot THEN {owner}
+ ELSE (SELECT min(w.seq) FROM log w WHERE w.slot = h.slot AND w.value_seq = {owner}) END"""
+SEARCH_SLOTS_ROOT = f"""SELECT {_OF_SLOT.format(owner="h.value_seq")}, {_HEAD} FROM json_each(?1) j
  CROSS JOIN head h ON h.branch = ?2 AND h.slot = j.value {_OWNED} WHERE {_PASSES}"""
-SEARCH_SLOTS_VIEW = f"""SELECT coalesce(h.value_seq, h.seq), {_LOG.replace("v.", "h.")} FROM json_each(?1) j
- {_IN_VIEW.format(slot="j.value")} {_OWNED} WHERE {_PASSES}"""
+SEARCH_SLOTS_VIEW = f"""SELECT {_OF_SLOT.format(owner="coalesce(h.value_seq, h.seq)")},
+ {_LOG.replace("v.", "h.")} FROM json_each(?1) j {_IN_VIEW.format(slot="j.value")} {_OWNED} WHERE {_PASSES}"""
 
 EMBEDDERS = "SELECT id, name, probes FROM embedder ORDER BY id"
 ADD_EMBEDDER = _add("embedder")

@@ -49,6 +49,10 @@ class Search:
         """Return the scores of those of some documents that hold any of some words."""
         return dict(self._numbered(q.SEARCH_SCORES[index], (_any_of(words), json.dumps(list(docs)))).fetchall())
 
+    def holds(self, index: SearchIndex, word: str, doc: int) -> bool:
+        """Return whether a document holds a word."""
+        return bool(self._execute(q.SEARCH_HOLDS[index], (_any_of([word]), doc)).fetchone()[0])
+
     def documents(self, branch: BranchRow, docs: Sequence[int], which: SearchFilter) -> list[tuple[int, VersionRow]]:
         """Return the versions that a branch holds of documents, in their order, those that pass."""
         return self._passing(q.SEARCH_DOCUMENTS_ROOT, q.SEARCH_DOCUMENTS_VIEW, branch, docs, which)

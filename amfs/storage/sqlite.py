@@ -469,7 +469,7 @@ class SQLiteSearching(SQLiteWriting):
             tables = self._tables = storage.take()
             tables.connection.execute("BEGIN")
             if not is_current(tables.connection, self._index):
-                if storage.read_only:  # what cannot be kept is made for this connection alone
+                if storage.read_only:  # what cannot be kept in the file is made, and kept, for this connection alone
                     while not catch_up(tables.connection, self._index, temporary=True):
                         pass
                 else:
@@ -498,7 +498,14 @@ class SQLiteSearching(SQLiteWriting):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        tables = self._tables
+        try:
+            if kind is None and tables is not None and self._storage.read_only:
+                tables.connection.execute("COMMIT")  # of what is temporary; nothing else was written
+        except sqlite3.Error as failed:
+            error = failed
+        finally:
+            self._end()
         if isinstance(error, Failure):
             raise translate(error, self._storage.database) from error
 

@@ -14,12 +14,15 @@ from pathlib import Path
 
 import report
 from contention import contend, count_up
+from recall import measure_search
 from rounds import measure
 from tqdm import tqdm
 from whole import measure_whole
 from workload import build, crowd, open_subject
 
 from amfs import Durability
+
+_LARGEST_TO_SEARCH = 100_000
 
 
 def main() -> None:
@@ -28,6 +31,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0, help="how long the processes contend")
+    parser.add_argument("--only", choices=["verbs", "processes", "search"], help="a part of it")
     parser.add_argument("--output", type=Path, help="a Markdown file to write instead of printing")
     options = parser.parse_args()
     lines = [
@@ -38,8 +42,14 @@ def main() -> None:
         "",
     ]
     with tempfile.TemporaryDirectory() as folder:
-        lines += _of_sizes(Path(folder), sorted(set(options.sizes)), options.rounds)
-        lines += _of_processes(Path(folder), options.seconds)
+        home, sizes = Path(folder), sorted(set(options.sizes))
+        if options.only in (None, "verbs"):
+            lines += _of_sizes(home, sizes, options.rounds)
+        if options.only in (None, "processes"):
+            lines += _of_processes(home, options.seconds)
+        if options.only in (None, "search"):
+            searched = [size for size in sizes if size <= _LARGEST_TO_SEARCH]
+            lines += report.of_search({size: measure_search(home, size, options.rounds) for size in searched})
     text = "\n".join(lines).rstrip() + "\n"
     if options.output:
         options.output.write_text(text, encoding="utf-8")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from contention import COUNTERS, WRITERS
+from recall import COMPARISONS, Comparison
 from workload import CHANGES, CROWD, DEPTHS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from contention import Contention
     from rounds import Measured
@@ -155,6 +156,29 @@ def of_counters(found: Iterable[tuple[Durability, Contention]], seconds: float) 
         "",
         *_table(header, rows),
     ]
+
+
+def of_search(found: Mapping[int, Mapping[str, Timings]]) -> list[str]:
+    """Return the table of search, by size."""
+    rows = [
+        [
+            one.title,
+            "" if one.most is None else f"<= {one.most:g}",
+            *(_compared(one, times[one.name], times[one.base]) for times in found.values()),
+        ]
+        for one in COMPARISONS
+    ]
+    return [
+        "Search, ratio of medians (ratio of means; median in µs):",
+        "",
+        *_table(["", "promise", *(f"{size:,} entries" for size in found)], rows),
+    ]
+
+
+def _compared(row: Comparison, mine: Timings, base: Timings) -> str:
+    ratio = mine.ratio(base)
+    figure = _judged(f"{ratio:.2f}", row.most is None or round(ratio, 2) <= row.most)
+    return f"{figure} ({mine.mean_ratio(base):.2f}; {mine.median:,.0f})"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
