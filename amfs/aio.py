@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from amfs.core import apikeys, batches, resolutions, validation
+from amfs.core.embedder import Embed, Embedder
 from amfs.core.merge import MergeResolver
 from amfs.core.runs import Run
 from amfs.experiment import Comparison, Experiment
@@ -243,7 +244,7 @@ class AsyncAgentMemory:
     async def apply(self, operations: Sequence[Operation], *, branch: str | None = None) -> list[Any]:
         """Carry out a batch as one operation; see AgentMemory.apply."""
         batch = batches.prepare(validation.several("operations", operations), self._memory._settings.max_value_bytes)
-        return await (self._apply_writes if batch.writes else self._apply_reads)(batch, branch)
+        return await (self._apply_writes if batch.changes else self._apply_reads)(batch, branch)
 
     async def _apply_writes(self, batch: batches.Batch, branch: str | None) -> list[Any]:
         return await self._writer.run(self._memory._apply_writes, batch, branch)
@@ -266,6 +267,7 @@ class AsyncAgentMemory:
         at: Moment | None = None,
         branch: str | Iterable[str] | None = None,
         weights: SearchWeights | Mapping[str, Any] | None = None,
+        embed: Embedder | Embed | None = None,
         explain: bool = False,
         limit: int = 10,
         cursor: str | None = None,
@@ -274,7 +276,7 @@ class AsyncAgentMemory:
         return await asyncio.to_thread(
             self._memory.search, query, entity_path=entity_path, agent_id=agent_id, memory_type=memory_type,
             min_confidence=min_confidence, since=since, until=until, pattern_refs=pattern_refs, filter=filter, at=at,
-            branch=branch, weights=weights, explain=explain, limit=limit, cursor=cursor,
+            branch=branch, weights=weights, embed=embed, explain=explain, limit=limit, cursor=cursor,
         )  # fmt: skip
 
     async def rebuild_search_index(self, tokenizer: Tokenizer | str | None = None) -> Tokenizer:

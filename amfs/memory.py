@@ -40,7 +40,7 @@ from amfs.core import (
     versions,
 )
 from amfs.core.context import OWNER, Access, Clock, Context, OutcomePolicy, Resolver, Rights, Seen
-from amfs.core.embedder import Embed, Embedder, meaning_of
+from amfs.core.embedder import Embed, Embedder, Meanings
 from amfs.core.grants import Principal
 from amfs.core.runs import LiveRuns, Run
 from amfs.errors import ExperimentContextLostError, HandleClosedError
@@ -155,7 +155,7 @@ class AgentMemory:
     ) -> None:
         self._agent_id = validation.name("agent_id", agent_id)
         self._settings = validation.settings(conflict_policy, on_conflict, outcome_policy, read_events, max_value_bytes)
-        self._meaning = meaning_of(embed)
+        self._meanings = Meanings(embed)
         self._live_runs = LiveRuns()
         self._session = self._new_session(session_id)
         self._clock: Clock = clock or _system_clock
@@ -328,11 +328,11 @@ class AgentMemory:
 
         Reads see the state before the batch. Of several puts or deletes of one entry the last wins. All writes commit
         in one transaction, as events of a common ``group``. Results: Put -> the Entry that the batch leaves, None if a
-        later Delete removed it; Delete -> whether there was anything to delete; Get -> Entry or None; Find -> list of
-        entries; ListPaths -> list of PathInfo.
+        later Delete removed it; Delete -> whether there was anything to delete; Renew -> whether the deadline moved;
+        Get -> Entry or None; Find -> list of entries; ListPaths -> list of PathInfo.
         """
         batch = batches.prepare(validation.several("operations", operations), self._settings.max_value_bytes)
-        return (self._apply_writes if batch.writes else self._apply_reads)(batch, branch)
+        return (self._apply_writes if batch.changes else self._apply_reads)(batch, branch)
 
     def _apply_reads(self, batch: batches.Batch, branch: str | None) -> list[Any]:
         return self._record(self._find_batch(batch, branch=branch))
@@ -359,6 +359,7 @@ class AgentMemory:
         at: Moment | None = None,
         branch: str | Iterable[str] | None = None,
         weights: SearchWeights | Mapping[str, Any] | None = None,
+        embed: Embedder | Embed | None = None,
         explain: bool = False,
         limit: int = 10,
         cursor: str | None = None,
@@ -380,6 +381,7 @@ class AgentMemory:
             at: Search the past: a seq, an aware datetime or the name of a tag.
             branch: One branch, or several: what stands on more of them is found once.
             weights: How much each part of a score counts.
+            embed: Search by meaning with this embedder instead of the handle's own. Pass the same one each time.
             explain: Say in ``hit.parts`` what each score is made of.
             limit: How many hits a page holds.
 
@@ -390,7 +392,7 @@ class AgentMemory:
             query, entity_path, agent_id, memory_type, min_confidence, since, until, pattern_refs, filter, at, branch,
             weights, explain, limit, cursor,
         )  # fmt: skip
-        found = search.search(self._storage, self._readable, asked, self._meaning)
+        found = search.search(self._storage, self._readable, asked, self._meanings.of(embed))
         return self._record_hits(found)
 
     def rebuild_search_index(self, tokenizer: Tokenizer | str | None = None) -> Tokenizer:

@@ -108,7 +108,7 @@ class MemoryTransaction:
         if not self._buffer:
             return
         writes = dict(enumerate(named if put is None else put for named, (put, _) in self._buffer.items()))
-        batch = batches.Batch({}, writes, len(writes))
+        batch = batches.Batch({}, writes, {}, len(writes))
         results = batches.apply_resolving(self._memory._on(None), batch, self._message)
         for (_, pending), result in zip(self._buffer.values(), results, strict=True):
             for entry in pending if isinstance(result, Entry) else ():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from amfs import AgentMemory, Find, Get, ListPaths, StaleWriteError
+from amfs import AgentMemory, Find, Get, ListPaths, Put, Renew, StaleWriteError
 
 P, K = "cache", "token"
 
@@ -199,3 +199,64 @@ def test_a_clock_that_goes_back_brings_nothing_back(mem: AgentMemory, clock) -> 
     assert clock.moment < entry.expires_at
     assert mem.read(P, K) is None
     assert mem.write(P, K, 2, expected_version=0).version == 2
+
+
+def renew(memory: AgentMemory, branch: str = "main") -> bool:
+    return memory.apply([Renew(entity_path=P, key=K)], branch=branch)[0]
+
+
+def test_a_renewed_entry_lives_its_whole_time_again_and_stays_its_authors(mem: AgentMemory, clock) -> None:
+    first = mem.write(P, K, {"n": 1}, ttl=100, confidence=0.5, pattern_refs=["p"])
+    clock.advance(60)
+    assert renew(mem.as_agent("bob"))
+    entry = mem.read(P, K)
+    assert entry.expires_at - first.expires_at == timedelta(seconds=60)
+    assert (entry.value, entry.agent_id, entry.committed_by) == ({"n": 1}, "alice", "bob")
+    assert (entry.version, entry.confidence, entry.pattern_refs) == (2, 0.5, ("p",))
+    assert entry.created_at == first.created_at
+    clock.advance(99)
+    assert mem.read(P, K) is not None
+    clock.advance(1)
+    assert mem.read(P, K) is None
+    assert not renew(mem)
+
+
+def test_an_entry_is_renewed_a_hundred_times_in_its_life_at_most(mem: AgentMemory, clock) -> None:
+    mem.write(P, K, 1, ttl=100)
+    assert [renew(mem) for _ in range(3)] == [False] * 3
+    clock.advance(1)
+    assert [renew(mem) for _ in range(3)] == [True, False, False]
+    assert len(mem.history(P, K)) == 2
+
+
+def test_what_does_not_expire_or_is_written_in_the_same_batch_is_not_renewed(mem: AgentMemory, clock) -> None:
+    assert not renew(mem)
+    mem.write(P, K, 1)
+    assert not renew(mem)
+    mem.write(P, K, 1, ttl=100)
+    clock.advance(50)
+    put = Put(entity_path=P, key=K, value=2, ttl=10)
+    assert mem.apply([Renew(entity_path=P, key=K), put])[0] is False
+    assert mem.read(P, K).expires_at - mem.read(P, K).written_at == timedelta(seconds=10)
+
+
+def test_an_outcome_does_not_shorten_the_life_of_what_is_renewed(mem: AgentMemory, clock) -> None:
+    mem.write(P, K, 1, ttl=100)
+    clock.advance(40)
+    mem.commit_outcome("o", "success", [(P, K)])
+    clock.advance(10)
+    assert renew(mem)
+    entry = mem.read(P, K)
+    assert entry.expires_at - entry.written_at == timedelta(seconds=100)
+    assert entry.outcome_count == 1
+
+
+def test_a_renewal_on_a_branch_is_a_change_of_it(mem: AgentMemory, clock) -> None:
+    mem.write(P, K, 1, ttl=100)
+    mem.create_branch("b")
+    clock.advance(50)
+    assert renew(mem, "b")
+    assert len(mem.diff_branch("b")) == 1
+    clock.advance(60)
+    assert mem.read(P, K) is None
+    assert mem.read(P, K, branch="b").value == 1

@@ -12,7 +12,7 @@ from amfs.core import conflicts, filters, runs, validation, versions
 from amfs.core.context import Access, Context, WriteContext
 from amfs.core.validation import CheckedPut, Named
 from amfs.errors import InvalidInputError
-from amfs.models import Delete, Entry, Find, Get, ListPaths, PathInfo, Put
+from amfs.models import Delete, Entry, Find, Get, ListPaths, PathInfo, Put, Renew
 from amfs.storage.rows import SHARED, ListFilter, Slot
 
 ANY = "*"
@@ -24,12 +24,18 @@ class Batch(NamedTuple):
 
     reads: dict[int, Get | Find | ListPaths]
     writes: dict[int, CheckedPut | Named]
+    renewals: dict[int, Named]
     length: int
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything but reads."""
+        return bool(self.writes or self.renewals)
 
 
 def prepare(operations: Sequence[object], max_value_bytes: int) -> Batch:
     """Return operations that passed the gate."""
-    batch = Batch({}, {}, len(operations))
+    batch = Batch({}, {}, {}, len(operations))
     for position, operation in enumerate(operations):
         match operation:
             case Put():
@@ -40,12 +46,14 @@ def prepare(operations: Sequence[object], max_value_bytes: int) -> Batch:
                 )  # fmt: skip
             case Delete():
                 batch.writes[position] = validation.entry_key(operation.entity_path, operation.key)
+            case Renew():
+                batch.renewals[position] = validation.entry_key(operation.entity_path, operation.key)
             case Get() | Find() | ListPaths():
                 _check_read(operation)
                 batch.reads[position] = operation
             case _:
                 what = validation.shown(operation)
-                raise InvalidInputError(f"a batch takes Put, Delete, Get, Find and ListPaths, not {what}")
+                raise InvalidInputError(f"a batch takes Put, Delete, Renew, Get, Find and ListPaths, not {what}")
     return batch
 
 
@@ -66,7 +74,11 @@ def _apply(context: WriteContext, batch: Batch, message: str) -> list[Any]:
     runs.observe_writing(context, results)
     final = _final_writes(context, batch, results)
     details = json.dumps({"message": message}, ensure_ascii=False) if message else None
-    context.group = context.seq + 1 if len(final) > 1 else None
+    context.group = context.seq + 1 if len(final) + len(batch.renewals) > 1 else None
+    written = {(slot.path, slot.key) for slot in final}
+    for position, named in batch.renewals.items():
+        # What the batch writes has a deadline of its own.
+        results[position] = (named.path, named.key) not in written and versions.renew(context, named, details)
     for slot, (write, positions) in final.items():
         if isinstance(write, CheckedPut):
             entry = versions.write(context, write, details)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from amfs.core import terms, validation
+from amfs.core import terms, validation, versions
 from amfs.errors import EmbeddingError, UsageError
 from amfs.models import MemoryType
 from amfs.storage.rows import MEMORY_CODE, SHARED, SearchFilter, SearchIndex
@@ -26,6 +26,7 @@ from amfs.storage.rows import MEMORY_CODE, SHARED, SearchFilter, SearchIndex
 if TYPE_CHECKING:
     from amfs.core.embedder import Embedder
     from amfs.core.search import View
+    from amfs.models import Entry
     from amfs.storage.base import Reader, Storage
 
 T = TypeVar("T")
@@ -133,8 +134,8 @@ class Shelf:
         self._docs[doc] = row
         self._places = None
 
-    def missing(self, view: View) -> Iterator[tuple[int, str]]:
-        """Yield documents without a vector that a view holds, and their texts."""
+    def missing(self, view: View, *, entries: bool) -> Iterator[tuple[int, str, Entry | None]]:
+        """Yield documents without a vector that a view holds, their texts and, if wanted, their entries."""
         context, viewer = view.context, view.context.agent_id
         looked_at = (context.branch.id, viewer, view.upto)
         with self._lock:
@@ -149,7 +150,8 @@ class Shelf:
             names = context.tx.slots({row.slot for _, row in found})
             for doc, row in found:
                 slot, value = names[row.slot], loads(row.value or "null")
-                yield doc, terms.for_meaning(slot.path, slot.key, value, is_message=row.memory_type == _MESSAGE)
+                text = terms.for_meaning(slot.path, slot.key, value, is_message=row.memory_type == _MESSAGE)
+                yield doc, text, versions.entry(context, row, slot) if entries else None
 
     def look_again(self) -> None:
         """Forget what was found missing: it was not embedded."""
@@ -217,8 +219,10 @@ class Meaning:
                     for part in tx.lineage(view.context.branch.id)
                 }
                 shelf.refresh(tx, model, sorted(homes))
-                missing = {doc: text for view in seen for doc, text in shelf.missing(view)}
-            self._embed(storage, model, shelf, missing)
+                chooses = self._embedder.text is not None
+                found = [one for view in seen for one in shelf.missing(view, entries=chooses)]
+            missing = {doc: self._embedder.of_entry(usual, entry) for doc, usual, entry in found}
+            self._embed(storage, model, shelf, {doc: text for doc, text in missing.items() if text or not chooses})
         except BaseException:
             shelf.look_again()
             raise

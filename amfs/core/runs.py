@@ -34,10 +34,11 @@ _current: ContextVar[Mapping[Scope, Run]] = ContextVar("amfs_runs", default={}) 
 
 
 class Pending(NamedTuple):
-    """A read of another agent's entry that is yet to be recorded: who read it, and on which branch."""
+    """A read of another agent's entry that is yet to be recorded: who read it, on which branch, in which task."""
 
     agent: str
     branch: BranchRow
+    task: str | None
     entry: Entry
 
 
@@ -129,14 +130,14 @@ class Run:
         if not self.pending:
             return
         flushed, self.pending = self.pending, []
-        by_reader: dict[tuple[str, BranchRow], list[Entry]] = {}
-        for agent, branch, entry in flushed:
-            by_reader.setdefault((agent, branch), []).append(entry)
+        by_reader: dict[tuple[str, BranchRow, str | None], list[Entry]] = {}
+        for agent, branch, task, entry in flushed:
+            by_reader.setdefault((agent, branch, task), []).append(entry)
         row = self.row(context.tx, context.namespace)
-        for (agent, branch), entries in by_reader.items():
+        for (agent, branch, task), entries in by_reader.items():
             agent_id = context.tx.agent(agent) or context.tx.add_agent(agent, context.namespace)
             reader = replace(context, agent=agent, agent_id=agent_id, branch=branch, run_row=row, endings=None)
-            timeline.cross_agent_reads(reader, entries)
+            timeline.cross_agent_reads(reader, entries, task)
             context.seq = reader.seq
 
         def restore(committed: bool) -> None:
@@ -146,14 +147,19 @@ class Run:
         context.at_end(restore)
 
     @contextmanager
-    def attached(self) -> Generator[Self]:
-        """Make this the current run of the context without ending it on leaving."""
-        outer = _current.get()
+    def attached(self, task: str | None = None) -> Generator[Self]:
+        """Make this the current run of the context without ending it on leaving.
+
+        ``task`` names the step of the run that acts, and stands in the details of the reads recorded inside.
+        """
+        outer, outer_task = _current.get(), timeline.acting_task.get()
         _current.set({**outer, self._scope: self})
+        timeline.acting_task.set(task or outer_task)
         try:
             yield self
         finally:
             _current.set(outer)
+            timeline.acting_task.set(outer_task)
 
     def __enter__(self) -> Self:
         if not self.run_id:
@@ -219,7 +225,9 @@ def observe(context: Context, found: object) -> list[Entry]:
     if not foreign or context.settings.read_events is ReadEvents.SYNC:
         return foreign
     if context.settings.read_events is ReadEvents.BATCHED:
-        run.pending.extend(Pending(context.agent, context.branch, entry) for entry in foreign)
+        run.pending.extend(
+            Pending(context.agent, context.branch, timeline.acting_task.get(), entry) for entry in foreign
+        )
     return []
 
 

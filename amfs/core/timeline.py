@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from amfs.core import moments, validation
@@ -37,6 +38,9 @@ _ANNOUNCED = {
 """The events that only tell of another branch, and where its name stands in their details."""
 
 _MERGES = (EventType.BRANCH_MERGED, EventType.CHERRY_PICK)
+
+acting_task: ContextVar[str | None] = ContextVar("amfs_task", default=None)
+"""The step of the run that acts in this context, if a framework names it."""
 
 EVERYONE = "*"
 """The agent id that stands for all agents in a timeline query."""
@@ -73,8 +77,9 @@ def append(
     return seq
 
 
-def cross_agent_reads(context: WriteContext, entries: Sequence[Entry]) -> None:
+def cross_agent_reads(context: WriteContext, entries: Sequence[Entry], task: str | None = None) -> None:
     """Record that this agent read entries of others: one event per author, on the author's timeline."""
+    task = task or acting_task.get()
     by_author: dict[str, list[Entry]] = {}
     for entry in entries:
         by_author.setdefault(entry.agent_id, []).append(entry)
@@ -83,6 +88,8 @@ def cross_agent_reads(context: WriteContext, entries: Sequence[Entry]) -> None:
         details: dict[str, Any] = {"reader_agent": context.agent, **_read_details(read[0])}
         if len(read) > 1:
             details["entries"] = [_read_details(entry) for entry in read]
+        if task is not None:
+            details["task"] = task
         append(context, EventType.CROSS_AGENT_READ, details, agent=owner)
 
 

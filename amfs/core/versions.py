@@ -7,6 +7,7 @@ shared one of the same path and key; an agent's own comes first.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 _WRITE = EVENT_CODE[EventType.WRITE]
 _DELETE = EVENT_CODE[EventType.DELETE]
 _ENTRY_FIELDS = set(Entry.model_fields)  # shared by all entries: they are frozen, and a copy copies it
+_RENEWALS = 100
+"""How often at most an entry is renewed in the time that it lives."""
+
 _decode = json.JSONDecoder().raw_decode
 _new, _set = object.__new__, object.__setattr__
 
@@ -76,6 +80,27 @@ def delete(context: WriteContext, wanted: Named, details: str | None = None) -> 
     )
     context.tx.append_version(NewVersion(gone, _DELETE, None, context.group, None, details))
     conflicts.sight(context, slot, None)
+    return True
+
+
+def renew(context: WriteContext, wanted: Named, details: str | None = None) -> bool:
+    """Append a version with a later deadline to an entry that expires and say whether it was time to."""
+    row, slot = find(context, wanted)
+    if row is None or row.expires is None:
+        return False
+    # Outcomes and merges keep a deadline: how long an entry lives is told by the version that first had this one.
+    rows = reversed(context.tx.history(context.branch.id, row.slot))
+    first = list(itertools.takewhile(lambda one: one.expires == row.expires, rows))[-1]
+    life = row.expires - first.ts
+    if (context.now - first.ts) * _RENEWALS < life:
+        return False
+    seq = context.next_seq()
+    renewed = row._replace(
+        seq=seq, ts=context.now, branch=context.branch.id, version=row.version + 1, agent=context.agent_id,
+        run=context.run_row, expires=context.now + life,
+    )  # fmt: skip
+    context.tx.append_version(NewVersion(renewed, _WRITE, None, context.group, None, details))
+    conflicts.sight(context, slot, renewed)
     return True
 
 

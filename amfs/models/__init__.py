@@ -46,6 +46,7 @@ from amfs.models.operations import (
     ListPaths,
     Operation,
     Put,
+    Renew,
 )
 from amfs.models.review import (
     PullRequest,
@@ -129,6 +130,7 @@ __all__ = [
     "PullRequestStatus",
     "Put",
     "ReadEvents",
+    "Renew",
     "Review",
     "ReviewVerdict",
     "Role",

@@ -35,6 +35,18 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Renew:
+    """Give an entry that expires its whole time again, from now on, and say whether its deadline moved.
+
+    It stays its author's. At most every hundredth of that time makes a version; an entry that is gone, or does not
+    expire, is left as it is.
+    """
+
+    entity_path: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Get:
     """Read an entry. The result is an Entry or None."""
 
@@ -71,5 +83,5 @@ class ListPaths:
     offset: int = 0
 
 
-Operation = Put | Delete | Get | Find | ListPaths
+Operation = Put | Delete | Renew | Get | Find | ListPaths
 """What ``AgentMemory.apply`` takes several of."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amfs import AsyncAgentMemory
+from langchain_amfs.runtime import current_caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from amfs import AgentMemory, Run
     from langchain_amfs.runtime import Caller
 
-__all__ = ["Actor", "Actors"]
+__all__ = ["Actor", "Actors", "Invocations"]
 
 _LIMIT = 256
 """How many actors are kept for their next call; those in use are kept in any case."""
@@ -40,9 +41,10 @@ class Actor:
         """The handle, for calls that are not awaited."""
         return self.amemory.memory
 
-    def in_run(self) -> AbstractContextManager[object]:
-        """Return a context in which calls belong to the run, or to one that the caller has opened."""
-        return nullcontext() if self.run is None or self.memory.current_run else self.run.attached()
+    def in_run(self, task: str | None) -> AbstractContextManager[object]:
+        """Return a context in which calls belong to a task of the run, or of one that the caller has opened."""
+        run = self.memory.current_run or self.run
+        return nullcontext() if run is None else run.attached(task)
 
     def close(self) -> None:
         """Save what the run has read, and close the handle."""
@@ -51,15 +53,42 @@ class Actor:
         self.memory.close()
 
 
+class Invocations:
+    """The ids of runs that invocations of graphs have, for all that works in them; safe to use from several threads."""
+
+    def __init__(self, limit: int = _INVOCATIONS) -> None:
+        self._limit = limit
+        self._run_ids: OrderedDict[int, tuple[object, str]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def run_id(self, caller: Caller) -> str | None:
+        """Return the id that all calls of one invocation share: the one given to it, or one made up."""
+        if caller.invocation is None:
+            return caller.run_id
+        place = id(caller.invocation)
+        with self._lock:
+            known = self._run_ids.get(place)
+            if known is None or (caller.run_id is not None and known[1] != caller.run_id):
+                # Keeping the invocation keeps its id() from being used again.
+                known = (caller.invocation, caller.run_id or f"run-{secrets.token_hex(8)}")
+                self._run_ids[place] = known
+            self._run_ids.move_to_end(place)
+            while len(self._run_ids) > self._limit:
+                self._run_ids.popitem(last=False)
+        return known[1]
+
+
+_invocations = Invocations()
+
+
 class Actors:
-    """The actors of a store, a bounded number of them; safe to use from several threads."""
+    """The actors of a store, toolkit or retriever, a bounded number; safe to use from several threads."""
 
     def __init__(self, memory: AgentMemory, limit: int = _LIMIT) -> None:
         self._memory = memory
         self._limit = limit
         self._own = Actor(AsyncAgentMemory(memory))
         self._actors: OrderedDict[tuple[str, str | None], Actor] = OrderedDict()
-        self._run_ids: OrderedDict[int, tuple[object, str]] = OrderedDict()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -69,7 +98,7 @@ class Actors:
             actor = self._actor(caller)
             actor.users += 1
         try:
-            with actor.in_run():
+            with actor.in_run(caller.task_id):
                 yield actor
         finally:
             with self._lock:
@@ -79,6 +108,17 @@ class Actors:
     def crowded(self) -> bool:
         """Whether ``retire`` has something to do."""
         return len(self._actors) > self._limit
+
+    @contextmanager
+    def memory(self) -> Iterator[AgentMemory]:
+        """Return a context with the memory as whoever calls in this context has it: their agent, run and branch."""
+        caller = current_caller()
+        if self.crowded:
+            self.retire()
+        with self.acting(caller) as actor:
+            # Asked each time: the memory's branch may be switched, or be that of an experiment in this context.
+            branch = caller.branch or self._memory.branch
+            yield actor.memory if actor is self._own and caller.branch is None else actor.memory.on_branch(branch)
 
     def retire(self) -> None:
         """Close the actors beyond the limit that were idle for longest; this writes to the database."""
@@ -95,7 +135,6 @@ class Actors:
         with self._lock:
             actors = list(self._actors.values())
             self._actors.clear()
-            self._run_ids.clear()
         with ExitStack() as stack:
             for actor in actors:
                 stack.callback(actor.close)
@@ -106,7 +145,7 @@ class Actors:
         await asyncio.to_thread(self.close)
 
     def _actor(self, caller: Caller) -> Actor:
-        run_id = self._run_id(caller)
+        run_id = _invocations.run_id(caller)
         if caller.agent is None and run_id is None:
             return self._own
         key = (caller.agent or self._memory.agent_id, run_id)
@@ -117,18 +156,3 @@ class Actors:
             self._actors[key] = Actor(amemory, run)
         self._actors.move_to_end(key)
         return self._actors[key]
-
-    def _run_id(self, caller: Caller) -> str | None:
-        """Return the id that all calls of one invocation share: the one given to it, or one made up."""
-        if caller.invocation is None:
-            return caller.run_id
-        place = id(caller.invocation)
-        known = self._run_ids.get(place)
-        if known is None or (caller.run_id is not None and known[1] != caller.run_id):
-            # Keeping the invocation keeps its id() from being used again.
-            known = (caller.invocation, caller.run_id or f"run-{secrets.token_hex(8)}")
-            self._run_ids[place] = known
-        self._run_ids.move_to_end(place)
-        while len(self._run_ids) > _INVOCATIONS:
-            self._run_ids.popitem(last=False)
-        return known[1]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from langgraph.store.base import (
@@ -19,44 +20,106 @@ from langgraph.store.base import (
     validate_op_namespace,
 )
 
-from amfs.models import Delete, Entry, Find, Get, ListPaths, Operation, PathInfo, Put
+from amfs import AgentMemory
+from amfs.errors import InvalidInputError
+from amfs.models import Delete, Entry, Find, Get, ListPaths, Operation, PathInfo, Put, Renew, SearchHit
 from langchain_amfs import namespaces
+from langchain_amfs.index import Index
 
-__all__ = ["Step", "operations", "results", "steps"]
+__all__ = ["Query", "Step", "entries_to_renew", "only", "operations", "results", "steps"]
 
 _SECONDS_PER_MINUTE = 60
 
 
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search with a query: what to look for, below which path, and which of the hits to return."""
+
+    text: str
+    path: str | None
+    filter: dict[str, Any] | None
+    offset: int
+    limit: int
+    index: Index | None
+
+    def hits(self, memory: AgentMemory, branch: str) -> list[SearchHit]:
+        """Return the hits, the best first."""
+        wanted, cursor, found = self.offset + self.limit, None, list[SearchHit]()
+        while len(found) < wanted:
+            page = memory.search(
+                self.text, entity_path=self.path, filter=self.filter, branch=branch, limit=wanted, cursor=cursor,
+                embed=None if self.index is None else self.index.embedder,
+            )  # fmt: skip
+            found += [hit for hit in page if self.index is None or self.index.holds(hit.entry)]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        return found[self.offset : wanted]
+
+
 class Step(NamedTuple):
-    """One operation of a batch: what to ask the memory (None: nothing can match), how to word its answer."""
+    """One operation of a batch: what to ask the memory (None: nothing can match), how to word its answer.
 
-    operation: Operation | None
+    ``renews`` says whether the items found get their whole time to live again.
+    """
+
+    operation: Operation | Query | None
     word: Callable[[Any], Result]
+    renews: bool = False
 
 
-def steps(ops: Iterable[Op]) -> list[Step]:
+def steps(ops: Iterable[Op], index: Index | None = None) -> list[Step]:
     """Return a step for each operation, in order; all of them are checked before the first is carried out."""
-    return [_step(op) for op in ops]
+    return [_step(op, index) for op in ops]
 
 
 def operations(plan: list[Step]) -> list[Operation]:
-    """Return what to ask the memory."""
-    return [step.operation for step in plan if step.operation is not None]
+    """Return what to ask the memory as one batch."""
+    return [step.operation for step in plan if step.operation is not None and not isinstance(step.operation, Query)]
 
 
-def results(plan: list[Step], answers: Iterable[Any]) -> list[Result]:
-    """Return the result of each step, given the memory's answers."""
-    remaining = iter(answers)
-    return [step.word(None if step.operation is None else next(remaining)) for step in plan]
+def only(plan: list[Step], wanted: Iterable[bool]) -> list[Step]:
+    """Return a plan with those of its operations that are wanted."""
+    remaining = iter(wanted)
+    asked = [step.operation is not None and not isinstance(step.operation, Query) for step in plan]
+    return [
+        Step(None, _nothing) if is_asked and not next(remaining) else step
+        for step, is_asked in zip(plan, asked, strict=True)
+    ]
 
 
-def _step(op: Op) -> Step:
+def results(plan: list[Step], hits: Iterable[list[SearchHit]], answers: Iterable[Any]) -> list[Result]:
+    """Return the result of each step, given the hits of its queries and the memory's answers to the rest."""
+    return [step.word(answer) for step, answer in zip(plan, _answered(plan, hits, answers), strict=True)]
+
+
+def entries_to_renew(plan: list[Step], hits: Iterable[list[SearchHit]], answers: Iterable[Any]) -> list[Renew]:
+    """Return what gives the entries found their time to live again, the first found last: it stays the newest."""
+    found: dict[tuple[str, str], None] = {}
+    for step, answer in zip(plan, _answered(plan, hits, answers), strict=True):
+        if step.renews and answer:
+            several = answer if isinstance(answer, list) else [answer]
+            entries = [one.entry if isinstance(one, SearchHit) else one for one in several]
+            found |= {(entry.entity_path, entry.key): None for entry in entries if entry.expires_at is not None}
+    return [Renew(entity_path=path, key=key) for path, key in reversed(found)]
+
+
+def _answered(plan: list[Step], hits: Iterable[list[SearchHit]], answers: Iterable[Any]) -> Iterator[Any]:
+    of_queries, of_rest = iter(hits), iter(answers)
+    for step in plan:
+        if step.operation is None:
+            yield None
+        else:
+            yield next(of_queries if isinstance(step.operation, Query) else of_rest)
+
+
+def _step(op: Op, index: Index | None) -> Step:
     if isinstance(op, GetOp):
         return _get(op)
     if isinstance(op, SearchOp):
-        return _search(op)
+        return _search(op, index)
     if isinstance(op, PutOp):
-        return _put(op)
+        return _put(op, index)
     if isinstance(op, ListNamespacesOp):
         return _list_namespaces(op)
     raise TypeError(f"a store takes GetOp, SearchOp, PutOp and ListNamespacesOp, not {type(op).__name__}")
@@ -65,16 +128,20 @@ def _step(op: Op) -> Step:
 def _get(op: GetOp) -> Step:
     if not op.namespace:
         return Step(None, _nothing)
-    return Step(Get(entity_path=namespaces.entity_path(op.namespace), key=str(op.key)), _item)
+    return Step(Get(entity_path=namespaces.entity_path(op.namespace), key=str(op.key)), _item, op.refresh_ttl)
 
 
-def _search(op: SearchOp) -> Step:
+def _search(op: SearchOp, index: Index | None) -> Step:
     path = namespaces.entity_path(op.namespace_prefix) if op.namespace_prefix else None
-    find = Find(entity_path=path, filter=op.filter or None, limit=op.limit, offset=op.offset)
-    return Step(find, _search_items)
+    if not (op.query and op.query.strip()):
+        find = Find(entity_path=path, filter=op.filter or None, limit=op.limit, offset=op.offset)
+        return Step(find, _search_items, op.refresh_ttl)
+    if op.limit < 0 or op.offset < 0:
+        raise InvalidInputError(f"limit and offset must be 0 or more, not {op.limit} and {op.offset}")
+    return Step(Query(op.query, path, op.filter or None, op.offset, op.limit, index), _scored_items, op.refresh_ttl)
 
 
-def _put(op: PutOp) -> Step:
+def _put(op: PutOp, index: Index | None) -> Step:
     if not op.namespace:
         raise InvalidNamespaceError("a namespace to write to needs at least one label; got ()")
     path, key = namespaces.entity_path(op.namespace), str(op.key)
@@ -86,7 +153,8 @@ def _put(op: PutOp) -> Step:
     if not isinstance(op.value, Mapping):
         raise TypeError(f"the value of {op.namespace}/{key} must be a dict, not {type(op.value).__name__}")
     ttl = None if op.ttl is None else op.ttl * _SECONDS_PER_MINUTE
-    return Step(Put(entity_path=path, key=key, value=dict(op.value), ttl=ttl), _nothing)
+    refs = () if index is None else index.refs(op.index)
+    return Step(Put(entity_path=path, key=key, value=dict(op.value), ttl=ttl, pattern_refs=refs), _nothing)
 
 
 def _list_namespaces(op: ListNamespacesOp) -> Step:
@@ -122,6 +190,10 @@ def _item(entry: Entry | None) -> Item | None:
 
 def _search_items(entries: list[Entry]) -> list[SearchItem]:
     return [SearchItem(**_fields(entry)) for entry in entries]
+
+
+def _scored_items(hits: list[SearchHit]) -> list[SearchItem]:
+    return [SearchItem(**_fields(hit.entry), score=hit.score) for hit in hits]
 
 
 def _namespaces(paths: list[PathInfo]) -> list[tuple[str, ...]]:

@@ -21,13 +21,16 @@ class Caller:
     """Who calls, as far as the runtime tells.
 
     ``invocation`` is an object that all nodes, tools and sub-agents of one invocation of a graph have in
-    common; ``run_id`` is the id that was given to that invocation, if any.
+    common; ``run_id`` is the id that was given to that invocation, if any. ``attempt`` counts how often the node or
+    tool was begun, from 1.
     """
 
     agent: str | None = None
     run_id: str | None = None
     thread_id: str | None = None
     branch: str | None = None
+    task_id: str | None = None
+    attempt: int = 1
     invocation: object | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
@@ -51,6 +54,8 @@ def current_caller() -> Caller:
         run_id=_text((execution and execution.run_id) or configurable.get("run_id")),
         thread_id=_text((execution and execution.thread_id) or configurable.get("thread_id")),
         branch=_text(configurable.get("amfs_branch")),
+        task_id=_text(execution and execution.task_id),
+        attempt=execution.node_attempt if execution else 1,
         invocation=runtime.control if runtime else None,
         metadata=_metadata(execution),
     )

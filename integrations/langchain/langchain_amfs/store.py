@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from typing import TYPE_CHECKING, Any, Self
 
 from langgraph.store.base import BaseStore
 
 from amfs import AgentMemory
+from amfs.errors import AccessDeniedError, BranchClosedError, ReadOnlyDatabaseError
 from langchain_amfs.actors import Actors
-from langchain_amfs.operations import operations, results, steps
+from langchain_amfs.attempts import Attempts
+from langchain_amfs.index import Index
+from langchain_amfs.operations import Query, entries_to_renew, only, operations, results, steps
 from langchain_amfs.runtime import current_caller
 
 if TYPE_CHECKING:
@@ -19,11 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import TracebackType
 
-    from langgraph.store.base import Op, Result
+    from langgraph.store.base import IndexConfig, Op, Result, TTLConfig
 
+    from amfs import SearchHit
     from langchain_amfs.actors import Actor
+    from langchain_amfs.operations import Step
+    from langchain_amfs.runtime import Caller
 
 __all__ = ["AMFSStore"]
+
+_MAY_NOT_WRITE = (AccessDeniedError, BranchClosedError, ReadOnlyDatabaseError)
+"""Why reading an item may not move its deadline; it is read nevertheless."""
 
 
 class AMFSStore(BaseStore):
@@ -36,32 +45,44 @@ class AMFSStore(BaseStore):
 
     Items are found as in LangGraph's ``InMemoryStore``, newest first. Beyond it: ``created_at`` survives an
     overwrite, values are copies, ``$in``, ``$and`` and ``$or`` work, an unknown operator is an error, and
-    items are absent when their ``ttl`` (in minutes) has passed. ``refresh_ttl``, ``query`` and ``index`` have
-    no effect yet.
+    items are absent when their ``ttl`` (in minutes) has passed. A ``query`` is answered by the search of the memory,
+    by words, and with ``index`` by meaning as well. What a node that LangGraph retries has written already is not
+    written again.
 
     Args:
         memory: The memory to work on. It is not closed with the store.
+        index: LangGraph's IndexConfig: ``embed``, ``dims``, ``fields``. Default: the memory's own embedder, if any.
+        ttl: LangGraph's TTLConfig: ``default_ttl`` in minutes, ``refresh_on_read``. Expired items are always absent.
 
     Threads may share a store. Closing it, or the memory, saves what the runs have read.
     """
 
     supports_ttl = True
 
-    def __init__(self, memory: AgentMemory) -> None:
+    def __init__(self, memory: AgentMemory, *, index: IndexConfig | None = None, ttl: TTLConfig | None = None) -> None:
         self._memory = memory
+        self.ttl_config = ttl
+        self._index = None if index is None else Index(index)
         self._actors = Actors(memory)
+        self._attempts = Attempts()
         self._branch: str | None = None
         self._owned: AgentMemory | None = None
 
     @classmethod
     def from_conn_string(
-        cls, conn_string: str | os.PathLike[str], *, agent_id: str = "langgraph", **kwargs: Any
+        cls,
+        conn_string: str | os.PathLike[str],
+        *,
+        index: IndexConfig | None = None,
+        ttl: TTLConfig | None = None,
+        agent_id: str = "langgraph",
+        **kwargs: Any,
     ) -> Self:
         """Open a database and return a store on it, for a ``with`` or ``async with`` statement.
 
         ``agent_id`` acts outside of graphs and for agents without a name; ``kwargs`` go to ``AgentMemory``.
         """
-        store = cls(AgentMemory(agent_id, conn_string, **kwargs))
+        store = cls(AgentMemory(agent_id, conn_string, **kwargs), index=index, ttl=ttl)
         store._owned = store._memory
         return store
 
@@ -85,20 +106,35 @@ class AMFSStore(BaseStore):
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Carry out operations as one: reads see the state before it, all writes commit together."""
-        plan = steps(ops)
+        planned = steps(ops, self._index)
         self._actors.retire()
-        with self._acting() as (actor, branch):
-            answers = actor.memory.apply(operations(plan), branch=branch)
-        return results(plan, answers)
+        with self._acting() as (caller, actor, branch):
+            with self._attempts.once(caller, branch, operations(planned)) as wanted:
+                plan = only(planned, wanted)
+                hits = _hits(actor.memory, branch, plan)
+                answers = actor.memory.apply(operations(plan), branch=branch)
+            renewals = entries_to_renew(plan, hits, answers)
+            if renewals:
+                with suppress(*_MAY_NOT_WRITE):
+                    actor.memory.apply(renewals, branch=branch)
+        return results(plan, hits, answers)
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Carry out operations as ``batch`` does, without a wait for a lock or the disk on the event loop."""
-        plan = steps(ops)
+        planned = steps(ops, self._index)
         if self._actors.crowded:
             await asyncio.to_thread(self._actors.retire)
-        with self._acting() as (actor, branch):
-            answers = await actor.amemory.apply(operations(plan), branch=branch)
-        return results(plan, answers)
+        with self._acting() as (caller, actor, branch):
+            with self._attempts.once(caller, branch, operations(planned)) as wanted:
+                plan = only(planned, wanted)
+                asks = any(isinstance(step.operation, Query) for step in plan)
+                hits = await asyncio.to_thread(_hits, actor.memory, branch, plan) if asks else []
+                answers = await actor.amemory.apply(operations(plan), branch=branch)
+            renewals = entries_to_renew(plan, hits, answers)
+            if renewals:
+                with suppress(*_MAY_NOT_WRITE):
+                    await actor.amemory.apply(renewals, branch=branch)
+        return results(plan, hits, answers)
 
     def close(self) -> None:
         """Save what the runs have read; release the database if the store opened it. Safe to call twice."""
@@ -129,9 +165,13 @@ class AMFSStore(BaseStore):
         await self.aclose()
 
     @contextmanager
-    def _acting(self) -> Iterator[tuple[Actor, str]]:
+    def _acting(self) -> Iterator[tuple[Caller, Actor, str]]:
         caller = current_caller()
         # Asked each time: the memory's branch may be switched, or be that of an experiment in this context.
         branch = caller.branch or self._branch or self._memory.branch
         with self._actors.acting(caller) as actor:
-            yield actor, branch
+            yield caller, actor, branch
+
+
+def _hits(memory: AgentMemory, branch: str, plan: list[Step]) -> list[list[SearchHit]]:
+    return [step.operation.hits(memory, branch) for step in plan if isinstance(step.operation, Query)]

@@ -17,7 +17,7 @@ from langgraph.store.base import (
     SearchOp,
 )
 
-from amfs import AgentMemory
+from amfs import AgentMemory, Principal
 from amfs.errors import (
     BranchNotFoundError,
     ExperimentContextLostError,
@@ -231,11 +231,27 @@ def test_filters_cannot_inject(people):
     assert len(people()) == 3
 
 
-def test_a_query_without_an_index_changes_nothing(people, store):
-    assert people(query="who lives in Rome?") == {"ann", "bob", "cat"}
-    assert {item.score for item in store.search(("people",), query="Rome")} == {None}
-    store.put(("people",), "dan", {"city": "Bonn"}, index=["city"])
-    store.put(("people",), "eve", {"city": "Kyiv"}, index=False)
+HOSTILE = ["x'); DROP TABLE log; --", "$.a", "$", "a/b", "..", ".", "🍵", "a\"b'c", "%_*[", "a\nb", " "]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts_are_only_texts(store, text):
+    store.put(("docs",), text, {text if text[0] != "$" else "f": text, "n": 1})
+    store.put(("docs",), "other", {"n": 2})
+    assert store.get(("docs",), text).key == text
+    assert [item.key for item in store.search(("docs",), filter={"n": 1})] == [text]
+    if text[0] != "$":
+        assert [item.key for item in store.search(("docs",), filter={text: {"$eq": text}})] == [text]
+    store.delete(("docs",), text)
+    assert [item.key for item in store.search(("docs",))] == ["other"]
+    assert store.memory.verify().ok
+
+
+@pytest.mark.parametrize("key", ["", "\ud800", "a\0b", "x" * 600])
+def test_what_is_no_key_is_refused(batch, key):
+    with pytest.raises(InvalidNameError):
+        batch(PutOp(("docs",), key, {"n": 1}))
+    assert batch(SearchOp(())) == [[]]
 
 
 # --- namespaces --------------------------------------------------------------------------------------------
@@ -340,16 +356,73 @@ def test_an_expired_item_is_absent(tmp_path: Path):
         store.put(("codes",), "long", {"n": 2}, ttl=10)
         store.put(("codes",), "ever", {"n": 3}, ttl=None)
         now[0] += 89_000_000
-        assert store.get(("codes",), "short", refresh_ttl=True).value == {"n": 1}
+        assert store.get(("codes",), "short", refresh_ttl=False).value == {"n": 1}
         now[0] += 2_000_000
         assert store.get(("codes",), "short") is None
-        assert {item.key for item in store.search(("codes",))} == {"long", "ever"}
+        assert {item.key for item in store.search(("codes",), refresh_ttl=False)} == {"long", "ever"}
         now[0] += 600_000_000
         assert [item.key for item in store.search(("codes",), refresh_ttl=False)] == ["ever"]
         store.delete(("codes",), "ever")
         assert store.list_namespaces() == []
         with pytest.raises(InvalidInputError):
             store.put(("codes",), "never", {}, ttl=-1)
+
+
+@pytest.mark.parametrize("read", ["get", "aget", "search", "query"])
+def test_reading_an_item_gives_it_its_time_again(tmp_path: Path, read):
+    now = [1_750_000_000_000_000]
+    with AgentMemory("desk", tmp_path / "ttl.db", clock=lambda: now[0]) as memory, AMFSStore(memory) as store:
+        reads = {
+            "get": lambda **how: store.get(("codes",), "door", **how),
+            "aget": lambda **how: asyncio.run(store.aget(("codes",), "door", **how)),
+            "search": lambda **how: store.search(("codes",), **how),
+            "query": lambda **how: store.search(("codes",), query="door", **how),
+        }
+        memory.as_agent("author").write("codes", "door", {"n": 1}, ttl=60)
+        for _ in range(4):
+            now[0] += 50_000_000
+            assert reads[read]()
+        assert reads[read](refresh_ttl=False)
+        entry = memory.read("codes", "door")
+        assert (entry.agent_id, entry.committed_by) == ("author", "desk")
+        now[0] += 60_000_100  # what is recorded at one time is a microsecond apart
+        assert not reads[read]()
+
+
+def test_the_ttl_config_says_what_is_not_said(tmp_path: Path):
+    now = [1_750_000_000_000_000]
+    ttl = {"default_ttl": 1, "refresh_on_read": False, "omit_expired": True}
+    with AgentMemory("desk", tmp_path / "ttl.db", clock=lambda: now[0]) as memory, AMFSStore(memory, ttl=ttl) as store:
+        store.put(("codes",), "usual", {})
+        store.put(("codes",), "ever", {}, ttl=None)
+        now[0] += 59_000_000
+        assert len(store.search(("codes",))) == 2
+        now[0] += 1_000_000
+        assert [item.key for item in store.search(("codes",))] == ["ever"]
+
+
+def test_reading_many_items_keeps_their_order(tmp_path: Path):
+    now = [1_750_000_000_000_000]
+    with AgentMemory("desk", tmp_path / "ttl.db", clock=lambda: now[0]) as memory, AMFSStore(memory) as store:
+        for n in range(9):
+            store.put(("codes",), f"k{n}", {}, ttl=10)
+        now[0] += 60_000_000
+        pages = [store.search(("codes",), limit=2, offset=offset) for offset in range(0, 10, 2)]
+        assert [item.key for page in pages for item in page] == [f"k{n}" for n in reversed(range(9))]
+
+
+def test_who_may_not_write_reads_what_expires_nevertheless(tmp_path: Path):
+    now = [1_750_000_000_000_000]
+    with AgentMemory("desk", tmp_path / "ttl.db", clock=lambda: now[0]) as memory, AMFSStore(memory) as store:
+        store.put(("codes",), "door", {"n": 1}, ttl=10)
+        memory.create_branch("old")
+        memory.close_branch("old")
+        now[0] += 60_000_000
+        assert store.on_branch("old").get(("codes",), "door").value == {"n": 1}
+        reader = Principal(user_id="ann", role="reader")
+        with AgentMemory("ann", memory.database, principal=reader, clock=lambda: now[0]) as hers:
+            assert AMFSStore(hers).search(("codes",))[0].value == {"n": 1}
+        assert len(memory.history("codes", "door")) == 1
 
 
 def test_a_put_without_ttl_takes_the_deadline_away(tmp_path: Path):

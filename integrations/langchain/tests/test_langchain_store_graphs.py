@@ -13,9 +13,11 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_store
 from langgraph.graph import START, StateGraph
 from langgraph.runtime import Runtime
+from langgraph.store.base import PutOp
+from langgraph.types import RetryPolicy
 
 from amfs import AgentMemory
-from amfs.errors import BranchNotFoundError, StaleWriteError
+from amfs.errors import BranchNotFoundError, InvalidValueError, StaleWriteError
 
 NOTES = ("notes", "u1")
 
@@ -354,3 +356,108 @@ def test_agents_follow_an_experiment(memory, store, script):
         asyncio.run(agent.ainvoke({"messages": "hi"}))
     assert store.search(()) == []
     assert {(change.key, change.source.agent_id) for change in experiment.diff()} == {(key, "waiter") for key in "abc"}
+
+
+# --- retries and tasks ----------------------------------------------------------------------------------
+
+
+def retrying(store, node):
+    policy = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=3, retry_on=OSError)
+    return StateGraph(State).add_node("node", node, retry_policy=policy).add_edge(START, "node").compile(store=store)
+
+
+def failing_twice(*attempts):
+    """Return a node whose attempts write these texts in turn, the first two failing afterwards."""
+    numbers = iter(range(3))
+
+    def node(state: State, runtime: Runtime) -> State:
+        number = next(numbers)
+        for text in attempts[number]:
+            runtime.store.put(NOTES, state["key"], {"text": text})
+        if number < 2:
+            raise OSError("try again")
+        return {}
+
+    async def awaited(state: State, runtime: Runtime) -> State:
+        number = next(numbers)
+        for text in attempts[number]:
+            await runtime.store.aput(NOTES, state["key"], {"text": text})
+        if number < 2:
+            raise OSError("try again")
+        return {}
+
+    return node, awaited
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("attempts", "written"),
+    [
+        ([["a"], ["a"], ["a"]], ["a"]),
+        ([["a", "b"], ["a", "b"], ["a", "b"]], ["a", "b"]),
+        ([["a", "b", "a"], ["a", "b", "a"], ["a", "b", "a"]], ["a", "b", "a"]),
+        ([["a"], ["a", "b"], ["a", "b", "c"]], ["a", "b", "c"]),
+        ([["a"], ["other"], ["other"]], ["a", "other"]),
+        ([["a"], [], ["a"]], ["a"]),
+    ],
+)
+def test_a_node_that_is_retried_writes_once(memory, store, attempts, written, way):
+    node, awaited = failing_twice(*attempts)
+    if way == "sync":
+        retrying(store, node).invoke({"key": "k"})
+    else:
+        asyncio.run(retrying(store, awaited).ainvoke({"key": "k"}))
+    assert [entry.value["text"] for entry in memory.history("notes/u1", "k")] == written
+
+
+def test_a_retried_node_deletes_once_and_another_invocation_writes_again(memory, store):
+    def node(state: State, runtime: Runtime) -> State:
+        runtime.store.put(NOTES, state["key"], {"text": "x"})
+        runtime.store.delete(NOTES, state["key"])
+        if runtime.execution_info.node_attempt < 3:
+            raise OSError("try again")
+        return {}
+
+    for times in (1, 2):
+        retrying(store, node).invoke({"key": "k"})
+        assert [entry.deleted for entry in memory.history("notes/u1", "k")] == [False, True] * times
+
+
+def test_a_write_that_failed_is_made_by_the_next_attempt(memory, store):
+    def node(state: State, runtime: Runtime) -> State:
+        missing = runtime.execution_info.node_attempt == 1
+        runtime.store.put(NOTES, "other", {"text": "y"})
+        try:
+            bad = PutOp(NOTES, "bad", {"text": object() if missing else "z"})
+            runtime.store.batch([PutOp(NOTES, "k", {"text": state["text"]}), bad])
+        except InvalidValueError as error:
+            raise OSError("try again") from error
+        return {}
+
+    retrying(store, node).invoke({"key": "k", "text": "x"})
+    assert sorted(event.summary for event in memory.timeline(event_type="write")) == [
+        "Wrote notes/u1/bad v1", "Wrote notes/u1/k v1", "Wrote notes/u1/other v1",
+    ]  # fmt: skip
+
+
+def test_a_cross_agent_read_names_its_task(memory, store):
+    memory.as_agent("author").write("notes/u1", "k", {"text": "x"})
+    memory.as_agent("author").write("notes/u1", "k2", {"text": "x"})
+    tasks = []
+
+    def first(state: State, runtime: Runtime) -> State:
+        tasks.append(runtime.execution_info.task_id)
+        runtime.store.get(NOTES, "k")
+        return state
+
+    async def second(state: State, runtime: Runtime) -> State:
+        tasks.append(runtime.execution_info.task_id)
+        await runtime.store.asearch(NOTES, query="x")
+        return state
+
+    builder = StateGraph(State).add_node("first", first).add_node("second", second)
+    chain = builder.add_edge(START, "first").add_edge("first", "second").compile(store=store)
+    asyncio.run(chain.ainvoke({"key": "k"}, config(run_id=(run_id := uuid.uuid4()))))
+    events = list(reversed(memory.timeline(agent_id="author", event_type="cross_agent_read")))
+    assert [event.details["task"] for event in events] == tasks
+    assert {event.run_id for event in events} == {str(run_id)}
