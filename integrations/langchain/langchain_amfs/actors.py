@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import threading
 from collections import OrderedDict
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amfs import AsyncAgentMemory
+from langchain_amfs.invocations import INVOCATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,9 +22,6 @@ __all__ = ["Actor", "Actors"]
 
 _LIMIT = 256
 """How many actors are kept for their next call; those in use are kept in any case."""
-
-_INVOCATIONS = 10_000
-"""Of how many invocations of graphs the run is remembered; more than can be under way at a time."""
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +56,6 @@ class Actors:
         self._limit = limit
         self._own = Actor(AsyncAgentMemory(memory))
         self._actors: OrderedDict[tuple[str, str | None], Actor] = OrderedDict()
-        self._run_ids: OrderedDict[int, tuple[object, str]] = OrderedDict()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -95,7 +91,6 @@ class Actors:
         with self._lock:
             actors = list(self._actors.values())
             self._actors.clear()
-            self._run_ids.clear()
         with ExitStack() as stack:
             for actor in actors:
                 stack.callback(actor.close)
@@ -106,7 +101,7 @@ class Actors:
         await asyncio.to_thread(self.close)
 
     def _actor(self, caller: Caller) -> Actor:
-        run_id = self._run_id(caller)
+        run_id = INVOCATIONS.run_id(caller)
         if caller.agent is None and run_id is None:
             return self._own
         key = (caller.agent or self._memory.agent_id, run_id)
@@ -117,18 +112,3 @@ class Actors:
             self._actors[key] = Actor(amemory, run)
         self._actors.move_to_end(key)
         return self._actors[key]
-
-    def _run_id(self, caller: Caller) -> str | None:
-        """Return the id that all calls of one invocation share: the one given to it, or one made up."""
-        if caller.invocation is None:
-            return caller.run_id
-        place = id(caller.invocation)
-        known = self._run_ids.get(place)
-        if known is None or (caller.run_id is not None and known[1] != caller.run_id):
-            # Keeping the invocation keeps its id() from being used again.
-            known = (caller.invocation, caller.run_id or f"run-{secrets.token_hex(8)}")
-            self._run_ids[place] = known
-        self._run_ids.move_to_end(place)
-        while len(self._run_ids) > _INVOCATIONS:
-            self._run_ids.popitem(last=False)
-        return known[1]
