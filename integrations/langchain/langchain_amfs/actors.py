@@ -6,14 +6,15 @@ import asyncio
 import threading
 from collections import OrderedDict
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from amfs import AsyncAgentMemory
 from langchain_amfs.invocations import INVOCATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from amfs import AgentMemory, Run
     from langchain_amfs.runtime import Caller
@@ -26,11 +27,16 @@ _LIMIT = 256
 
 @dataclass(slots=True, eq=False)
 class Actor:
-    """An agent in a run: the handle its calls go through and, inside a graph, the run they belong to."""
+    """An agent in a run: the handle its calls go through and, inside a graph, the run they belong to.
+
+    The run is made when a call belongs to it, and not to one that the caller has opened.
+    """
 
     amemory: AsyncAgentMemory
-    run: Run | None = None
+    make_run: Callable[[], Run] | None = None
     users: int = 0
+    run: Run | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def memory(self) -> AgentMemory:
@@ -39,7 +45,11 @@ class Actor:
 
     def in_run(self) -> AbstractContextManager[object]:
         """Return a context in which calls belong to the run, or to one that the caller has opened."""
-        return nullcontext() if self.run is None or self.memory.current_run else self.run.attached()
+        if self.make_run is None or self.memory.current_run:
+            return nullcontext()
+        with self._lock:
+            self.run = self.run or self.make_run()
+        return self.run.attached()
 
     def close(self) -> None:
         """Save what the run has read, and close the handle."""
@@ -108,7 +118,7 @@ class Actors:
         if key not in self._actors:
             # Made from the store's own, it shares the one thread that writes for callers who await.
             amemory = self._own.amemory.as_agent(key[0])
-            run = amemory.run(run_id, thread_id=caller.thread_id, metadata=caller.metadata) if run_id else None
-            self._actors[key] = Actor(amemory, run)
+            made = partial(amemory.run, run_id, thread_id=caller.thread_id, metadata=caller.metadata)
+            self._actors[key] = Actor(amemory, made if run_id else None)
         self._actors.move_to_end(key)
         return self._actors[key]
