@@ -49,12 +49,6 @@ class AMFSCallbackHandler(RecordingHandler):
     run_inline = True
     """It is told of things in the order in which they happen, in asynchronous runs too."""
 
-    ignore_llm = True
-    ignore_chat_model = True
-    ignore_retriever = True
-    ignore_retry = True
-    ignore_custom_event = True
-
     def __init__(self, memory: AgentMemory) -> None:
         self._recorder = Recorder(memory)
         self._paused: OrderedDict[str, str] = OrderedDict()
@@ -74,6 +68,16 @@ class AMFSCallbackHandler(RecordingHandler):
     def failed(self) -> int:
         """How often recording failed."""
         return self._recorder.failed
+
+    @property
+    def ignore_llm(self) -> bool:
+        """Whether calls of models, token by token, are of no interest here."""
+        return True
+
+    @property
+    def ignore_chat_model(self) -> bool:
+        """Whether calls of chat models are of no interest here."""
+        return True
 
     def close(self) -> None:
         """Save what the runs have read, as closing the memory does."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from langchain.tools.tool_node import ToolCallRequest
     from langchain_core.messages import ToolMessage
     from langgraph.runtime import Runtime
+    from langgraph.store.base import BaseStore
     from langgraph.types import Command
 
     from amfs import AgentMemory
@@ -135,9 +136,9 @@ class AMFSMiddleware(AgentMiddleware[RecordedState, Any, Any]):
         """Begin a run."""
         self._recorder.tidy()
         if self._runs.branch_per_run:
-            return {"amfs_run": self._runs.open(runtime)}
+            return {"amfs_run": self._runs.open(runtime.store)}
         with self._recorder.guard("begin a run"):
-            return {"amfs_run": self._runs.open(runtime)}
+            return {"amfs_run": self._runs.open(runtime.store)}
         return None
 
     async def abefore_agent(self, state: RecordedState, runtime: Runtime[Any]) -> dict[str, Any] | None:
@@ -146,7 +147,7 @@ class AMFSMiddleware(AgentMiddleware[RecordedState, Any, Any]):
 
     def after_agent(self, state: RecordedState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """End the run with what came of it."""
-        run = self._run(state, runtime)
+        run = self._run(state, runtime.store)
         if run is None or run.joined:
             return
         verdict = self._verdict(state)
@@ -165,7 +166,7 @@ class AMFSMiddleware(AgentMiddleware[RecordedState, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
         """Call the model with what memory knows of the question."""
-        run = self._run(request.state, request.runtime)
+        run = self._run(request.state, request.runtime.store)
         if run is None:
             return handler(request)
         with self._recorder.within(run.part):
@@ -180,7 +181,7 @@ class AMFSMiddleware(AgentMiddleware[RecordedState, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """Call the model with what memory knows of the question, without a wait on the event loop."""
-        run = await asyncio.to_thread(self._run, request.state, request.runtime)
+        run = await asyncio.to_thread(self._run, request.state, request.runtime.store)
         if run is None:
             return await handler(request)
 
@@ -201,7 +202,7 @@ class AMFSMiddleware(AgentMiddleware[RecordedState, Any, Any]):
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
     ) -> ToolMessage | Command[Any]:
         """Call a tool and note what came of it."""
-        run = self._run(request.state, request.runtime)
+        run = self._run(request.state, request.runtime.store)
         if run is None:
             return handler(request)
         run.claim(request.tool_call["id"])
@@ -218,7 +219,7 @@ class AMFSMiddleware(AgentMiddleware[RecordedState, Any, Any]):
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
     ) -> ToolMessage | Command[Any]:
         """Call a tool and note what came of it, without a wait on the event loop."""
-        run = await asyncio.to_thread(self._run, request.state, request.runtime)
+        run = await asyncio.to_thread(self._run, request.state, request.runtime.store)
         if run is None:
             return await handler(request)
 
@@ -237,9 +238,9 @@ class AMFSMiddleware(AgentMiddleware[RecordedState, Any, Any]):
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _run(self, state: Mapping[str, Any], runtime: Runtime[Any]) -> AgentRun | None:
+    def _run(self, state: Mapping[str, Any], store: BaseStore | None) -> AgentRun | None:
         with self._recorder.guard("find the run"):
-            return self._runs.find(state.get("amfs_run"), runtime)
+            return self._runs.find(state.get("amfs_run"), store)
         return None
 
     def _stopped(self, run: AgentRun, error: Exception, request: ToolCallRequest | None = None) -> None:

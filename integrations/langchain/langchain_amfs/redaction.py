@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from langchain_core.messages import BaseMessage, ToolMessage
@@ -15,7 +16,11 @@ __all__ = ["Note", "failed", "finished", "masked", "shortened", "waiting"]
 _LIMIT = 200
 """How many characters of arguments, of a result, or of an error are kept."""
 
+_LOOKED_AT = 4_000
+_PARTS = 50
 _DEPTH = 4
+"""How much of a value is looked at; it may be megabytes long, and only its beginning is kept."""
+
 _MASK = "***"
 _PRIVATE_NAME = re.compile(
     r"pass(word|wd|phrase|code)|^pass$|^pwd$|^pin$|secret|token(?!s|_count)|(access|api|auth|refresh|session).?tokens"
@@ -67,23 +72,22 @@ def waiting(questions: Sequence[object]) -> Note:
 def masked(value: object, depth: int = _DEPTH) -> object:
     """Return a value without what looks like a secret: by the name it goes under, or by itself."""
     if isinstance(value, str):
-        return _ASSIGNED.sub(rf"\1\2{_MASK}", _PRIVATE_TEXT.sub(_MASK, value))
+        return _ASSIGNED.sub(rf"\1\2{_MASK}", _PRIVATE_TEXT.sub(_MASK, value[:_LOOKED_AT]))
     if depth == 0 and isinstance(value, Mapping | list | tuple):
         return "…"
     if isinstance(value, Mapping):
         return {
             str(name): _MASK if part is not None and _PRIVATE_NAME.search(str(name)) else masked(part, depth - 1)
-            for name, part in value.items()
+            for name, part in islice(value.items(), _PARTS)
         }
     if isinstance(value, list | tuple):
-        return [masked(part, depth - 1) for part in value]
+        return [masked(part, depth - 1) for part in value[:_PARTS]]
     return value if value is None or isinstance(value, bool | int | float) else f"<{type(value).__name__}>"
 
 
 def shortened(text: str, limit: int = _LIMIT) -> str:
     """Return a text in one line, without secrets, and cut where it gets long."""
-    # What lies beyond is not looked at: a text may be megabytes long.
-    line = " ".join(str(masked(text[: 20 * limit])).split()).encode(errors="replace").decode().replace("\0", "")
+    line = " ".join(str(masked(text)).split()).encode(errors="replace").decode().replace("\0", "")
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 

@@ -6,11 +6,12 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from langgraph.config import get_config
 from typing_extensions import TypedDict
 
+from amfs.errors import UsageError
 from langchain_amfs.invocations import INVOCATIONS, Bound
 from langchain_amfs.recorder import Part
 from langchain_amfs.recordings import recordings_in
@@ -20,7 +21,7 @@ from langchain_amfs.store import AMFSStore
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from langgraph.runtime import Runtime
+    from langgraph.store.base import BaseStore
 
     from amfs import Experiment
     from langchain_amfs.recorder import Recorder
@@ -80,37 +81,36 @@ class Runs:
         self.branch_per_run = branch_per_run
         self._experiments: OrderedDict[str, Experiment] = OrderedDict()
 
-    def open(self, runtime: Runtime[Any]) -> RunState:
+    def open(self, store: BaseStore | None) -> RunState:
         """Begin a run, or join the one the caller is in."""
         caller, current = current_caller(), self._recorder.memory.current_run
-        if current is not None:
-            return self._bind(caller, Bound(current.run_id))
-        run_id = INVOCATIONS.run_id(caller) or f"run-{secrets.token_hex(8)}"
         known = INVOCATIONS.bound(caller.invocation)
-        if not self.branch_per_run or (known is not None and known.branch is not None):
-            return self._bind(caller, Bound(run_id, known and known.branch))
-        return self._bind(caller, Bound(run_id, self._own_branch(caller, run_id, runtime)))
+        run_id = current.run_id if current else INVOCATIONS.run_id(caller) or f"run-{secrets.token_hex(8)}"
+        branch = known.branch if known is not None and known.run_id == run_id else None
+        if self.branch_per_run and current is None and branch is None:
+            branch = self._own_branch(caller, run_id, store)
+        return self._bind(caller, Bound(run_id, branch))
 
-    def find(self, stored: RunState | None, runtime: Runtime[Any]) -> AgentRun:
+    def find(self, stored: RunState | None, store: BaseStore | None) -> AgentRun:
         """Return the run that this context is in, which begins here if the agent was resumed or replayed."""
         caller, current = current_caller(), self._recorder.memory.current_run
         recording, callback = self._recording()
         if current is not None:
-            part = self._part(replace(caller, run_id=current.run_id), runtime)
+            part = self._part(replace(caller, run_id=current.run_id), store)
             return AgentRun(part, joined=True, recording=recording, callback=callback)
-        bound = INVOCATIONS.bound(caller.invocation) or self._resumed(caller, stored, runtime, recording)
-        part = self._part(replace(caller, run_id=bound.run_id, branch=bound.branch or caller.branch), runtime)
+        bound = INVOCATIONS.bound(caller.invocation) or self._resumed(caller, stored, store, recording)
+        part = self._part(replace(caller, run_id=bound.run_id, branch=bound.branch or caller.branch), store)
         experiment = self._experiments.get(bound.run_id)
         if recording is not None:
             recording.branch, recording.experiment = part.branch, experiment or recording.experiment
         return AgentRun(part, recording=recording, callback=callback, experiment=experiment)
 
     def _resumed(
-        self, caller: Caller, stored: RunState | None, runtime: Runtime[Any], recording: Recording | None
+        self, caller: Caller, stored: RunState | None, store: BaseStore | None, recording: Recording | None
     ) -> Bound:
         """Return the run that was interrupted; what ended is not gone on with but run again."""
         if stored is None or self._recorder.is_closed(_ref(replace(caller, run_id=stored["run_id"]))):
-            opened = self.open(runtime)
+            opened = self.open(store)
             return Bound(opened["run_id"], opened["branch"])
         if recording is not None:
             recording.go_on_as(stored["run_id"])
@@ -129,10 +129,15 @@ class Runs:
         INVOCATIONS.bind(caller.invocation, bound)
         return RunState(run_id=bound.run_id, branch=bound.branch)
 
-    def _own_branch(self, caller: Caller, run_id: str, runtime: Runtime[Any]) -> str:
+    def _own_branch(self, caller: Caller, run_id: str, store: BaseStore | None) -> str:
+        if isinstance(store, AMFSStore) and not self._is_ours(store):
+            raise UsageError(
+                f"branch_per_run gives runs a branch of {self._recorder.place}, which the store, on "
+                f"{(store.memory.database, store.memory.namespace)}, cannot follow; give both the same memory"
+            )
         params = {"agent": caller.agent, "thread": caller.thread_id}
         known = {name: value for name, value in params.items() if value is not None}
-        memory, part = self._recorder.memory, self._part(replace(caller, run_id=run_id), runtime)
+        memory, part = self._recorder.memory, self._part(replace(caller, run_id=run_id), store)
         experiment = memory.as_agent(caller.agent or memory.agent_id).experiment(
             run_id, params=known, source=part.branch
         )
@@ -143,12 +148,14 @@ class Runs:
             self._experiments.popitem(last=False)
         return experiment.branch
 
-    def _part(self, caller: Caller, runtime: Runtime[Any]) -> Part:
-        memory, store = self._recorder.memory, runtime.store
-        branch = caller.branch or memory.branch
-        if isinstance(store, AMFSStore) and (store.memory.database, store.memory.namespace) == self._recorder.place:
+    def _part(self, caller: Caller, store: BaseStore | None) -> Part:
+        branch = caller.branch or self._recorder.memory.branch
+        if isinstance(store, AMFSStore) and self._is_ours(store):
             branch = store.branch
         return Part(replace(caller, invocation=None), _ref(caller), branch, whole=not _is_nested(caller))
+
+    def _is_ours(self, store: AMFSStore) -> bool:
+        return (store.memory.database, store.memory.namespace) == self._recorder.place
 
 
 def _is_nested(caller: Caller) -> bool:

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import sqlite3
 import uuid
+from contextlib import closing
 
 import pytest
 from langchain.agents import create_agent
@@ -13,7 +15,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 
 from amfs import AgentMemory
-from amfs.errors import InvalidNameError
+from amfs.errors import InvalidNameError, UsageError
 from integrations.langchain.tests.helpers_runs import (
     NOTES,
     delegating,
@@ -167,6 +169,15 @@ def test_what_a_tool_does_through_a_handle_of_its_own_belongs_to_the_run(memory,
     run(agent(play([("note", {"text": "x"})], "done"), AMFSMiddleware(memory), store, [note]), awaited=False)
     assert len(runs_of(memory)) == 1
     assert memory.read("jotter", "last").run_id in runs_of(memory)
+
+
+@both
+def test_the_thread_is_kept_with_the_run(memory, store, awaited):
+    graph = agent(play([save("a")], "done"), AMFSMiddleware(memory), store, checkpointer=InMemorySaver())
+    run(graph, awaited, config={"configurable": {"thread_id": "t-7"}})
+    with closing(sqlite3.connect(memory.database)) as database:
+        kept = database.execute("SELECT name, thread FROM run WHERE name <> ''").fetchall()
+    assert kept == [(*runs_of(memory), "t-7")]
 
 
 def test_each_turn_of_a_thread_is_a_run(memory, store):
@@ -333,7 +344,8 @@ def test_a_system_message_of_blocks_stays_one(memory, store):
 
 
 @both
-def test_every_run_has_its_own_branch(memory, store, awaited):
+@pytest.mark.parametrize("inner", [False, True], ids=["plain helper", "recorded helper"])
+def test_every_run_has_its_own_branch(memory, store, awaited, inner):
     @tool
     def note(text: str) -> str:
         """Note something with a handle of its own."""
@@ -346,7 +358,8 @@ def test_every_run_has_its_own_branch(memory, store, awaited):
         memory.write("jotter", "last", text)
         return "noted"
 
-    helper = create_agent(play([save("from helper")], "done"), [remember], name="helper")
+    middled = [AMFSMiddleware(memory)] if inner else []
+    helper = create_agent(play([save("from helper")], "done"), [remember], middleware=middled, name="helper")
     task = ("adelegate" if awaited else "delegate", {"task": "x"})
     model = play([save("a"), ("anote" if awaited else "note", {"text": "x"}), task], [read("a")], "done")
     graph = agent(
@@ -384,6 +397,14 @@ def test_the_branch_of_a_run_starts_where_the_store_is(memory, store):
     graph = agent(model, AMFSMiddleware(memory, branch_per_run=True), store.on_branch("draft"))
     assert run(graph, awaited=False)["messages"][-2].content == "mate"
     assert memory.experiments()[0].source == "draft"
+
+
+def test_a_store_that_cannot_follow_the_branch_of_a_run_is_refused(memory, tmp_path):
+    with AgentMemory("desk", tmp_path / "other.db") as other, AMFSStore(other) as elsewhere:
+        model = play([save("a")], "done")
+        with pytest.raises(UsageError, match="give both the same memory"):
+            run(agent(model, AMFSMiddleware(memory, branch_per_run=True), elsewhere), awaited=False)
+        assert (model.asked, other.list(), memory.list()) == ([], [], [])
 
 
 def test_a_run_that_cannot_have_its_branch_does_not_begin(memory, store):
