@@ -315,6 +315,18 @@ def test_explain_shows_events_versions_and_context(mem: AgentMemory) -> None:
         mem.explain("INC-2")
 
 
+def test_explain_shows_what_was_noted_in_every_session_of_a_run(mem: AgentMemory) -> None:
+    for agent in ("ann", "bob"):
+        with mem.as_agent(agent).run("r"):
+            mem.as_agent(agent).record_context(f"of {agent}", "text")
+    with mem.run("other"):
+        mem.record_context("of another run", "text")
+    for run_id in ("r", None):
+        mem.commit_outcome(f"ref {run_id}", "success", run_id=run_id)
+    assert [event.details["label"] for event in mem.explain("ref r").contexts] == ["of ann", "of bob"]
+    assert mem.explain("ref None").contexts == ()
+
+
 def test_context_counts_for_the_outcome_that_follows_it(mem: AgentMemory) -> None:
     for number in (1, 2):
         mem.record_context(f"context {number}", "text")

@@ -89,14 +89,22 @@ def explain(context: Context, outcome_ref: object) -> Explanation:
     rows = [row for row in found if context.may_read(context.tx.branch_by_id(row.branch))]
     if not rows:
         raise _not_found(ref)
-    noted = {one.seq: one for row in rows for one in context.tx.contexts(row.run, row.seq)}.values()
-    contexts = [one for one in noted if context.may_read(context.tx.branch_by_id(one.branch))]
+    noted = {
+        one.seq: one for row in rows for run in _sessions(context, row.run) for one in context.tx.contexts(run, row.seq)
+    }
+    contexts = [one for _, one in sorted(noted.items()) if context.may_read(context.tx.branch_by_id(one.branch))]
     return Explanation(
         outcome_ref=ref,
         outcomes=tuple(timeline.to_event(context, row) for row in rows),
         causes=tuple(cause for row in rows for cause in _causes(context, row.seq)),
         contexts=tuple(timeline.to_event(context, one) for one in contexts),
     )
+
+
+def _sessions(context: Context, run: int) -> list[int]:
+    """Return the stored ids of the whole run that one is a part of: one per session it took part in."""
+    name = context.tx.run(run).name
+    return context.tx.runs(context.namespace, name) if name else [run]
 
 
 def _not_found(ref: str) -> OutcomeNotFoundError:

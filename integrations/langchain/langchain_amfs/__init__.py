@@ -1,7 +1,9 @@
 """LangGraph and LangChain on AMFS: agent memory with versions, timeline and branches, and checkpoints, in one file."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from langchain_amfs.callbacks import AMFSCallbackHandler
 from langchain_amfs.history import AMFSChatMessageHistory
 from langchain_amfs.retriever import AMFSRetriever
 from langchain_amfs.saver import AMFSSaver, ForkedThread
@@ -11,8 +13,10 @@ from langchain_amfs.toolkit import AMFSToolkit
 
 if TYPE_CHECKING:
     from langchain_amfs.classic import AMFSMemory as AMFSMemory
+    from langchain_amfs.middleware import AMFSMiddleware as AMFSMiddleware
 
 __all__ = [
+    "AMFSCallbackHandler",
     "AMFSChatMessageHistory",
     "AMFSRetriever",
     "AMFSSaver",
@@ -22,13 +26,16 @@ __all__ = [
     "ForkedThread",
 ]
 
+_OF_EXTRAS = {"AMFSMemory": ("classic", "classic"), "AMFSMiddleware": ("middleware", "agents")}
+"""What needs an extra: the module it is in, and the extra."""
+
 
 def __getattr__(name: str) -> Any:
-    """Return AMFSMemory, which needs the extra ``classic``, when somebody asks for it."""
-    if name != "AMFSMemory":
+    """Return what needs an extra when somebody asks for it."""
+    if name not in _OF_EXTRAS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, extra = _OF_EXTRAS[name]
     try:
-        from langchain_amfs.classic import AMFSMemory
+        return getattr(import_module(f"{__name__}.{module}"), name)
     except ImportError as error:
-        raise ImportError(f"AMFSMemory needs {error.name}: pip install 'langchain-amfs[classic]'") from error
-    return AMFSMemory
+        raise ImportError(f"{name} needs {error.name}: pip install 'langchain-amfs[{extra}]'") from error

@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import threading
 from collections import OrderedDict
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from amfs import AsyncAgentMemory
+from langchain_amfs.invocations import INVOCATIONS
 from langchain_amfs.runtime import current_caller
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from amfs import AgentMemory, Run
     from langchain_amfs.runtime import Caller
 
-__all__ = ["Actor", "Actors", "Invocations"]
+__all__ = ["Actor", "Actors"]
 
 _LIMIT = 256
 """How many actors are kept for their next call; those in use are kept in any case."""
 
-_INVOCATIONS = 10_000
-"""Of how many invocations of graphs the run is remembered; more than can be under way at a time."""
-
 
 @dataclass(slots=True, eq=False)
 class Actor:
-    """An agent in a run: the handle its calls go through and, inside a graph, the run they belong to."""
+    """An agent in a run: the handle its calls go through and, inside a graph, the run they belong to.
+
+    The run is made when a call belongs to it, and not to one that the caller has opened.
+    """
 
     amemory: AsyncAgentMemory
-    run: Run | None = None
+    make_run: Callable[[], Run] | None = None
     users: int = 0
+    run: Run | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def memory(self) -> AgentMemory:
@@ -43,42 +46,21 @@ class Actor:
 
     def in_run(self, task: str | None) -> AbstractContextManager[object]:
         """Return a context in which calls belong to a task of the run, or of one that the caller has opened."""
-        run = self.memory.current_run or self.run
+        run = self.memory.current_run or self._own_run()
         return nullcontext() if run is None else run.attached(task)
+
+    def _own_run(self) -> Run | None:
+        if self.make_run is None:
+            return None
+        with self._lock:
+            self.run = self.run or self.make_run()
+        return self.run
 
     def close(self) -> None:
         """Save what the run has read, and close the handle."""
         if self.run is not None:
             self.run.end()
         self.memory.close()
-
-
-class Invocations:
-    """The ids of runs that invocations of graphs have, for all that works in them; safe to use from several threads."""
-
-    def __init__(self, limit: int = _INVOCATIONS) -> None:
-        self._limit = limit
-        self._run_ids: OrderedDict[int, tuple[object, str]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def run_id(self, caller: Caller) -> str | None:
-        """Return the id that all calls of one invocation share: the one given to it, or one made up."""
-        if caller.invocation is None:
-            return caller.run_id
-        place = id(caller.invocation)
-        with self._lock:
-            known = self._run_ids.get(place)
-            if known is None or (caller.run_id is not None and known[1] != caller.run_id):
-                # Keeping the invocation keeps its id() from being used again.
-                known = (caller.invocation, caller.run_id or f"run-{secrets.token_hex(8)}")
-                self._run_ids[place] = known
-            self._run_ids.move_to_end(place)
-            while len(self._run_ids) > self._limit:
-                self._run_ids.popitem(last=False)
-        return known[1]
-
-
-_invocations = Invocations()
 
 
 class Actors:
@@ -145,14 +127,14 @@ class Actors:
         await asyncio.to_thread(self.close)
 
     def _actor(self, caller: Caller) -> Actor:
-        run_id = _invocations.run_id(caller)
+        run_id = INVOCATIONS.run_id(caller)
         if caller.agent is None and run_id is None:
             return self._own
         key = (caller.agent or self._memory.agent_id, run_id)
         if key not in self._actors:
             # Made from the store's own, it shares the one thread that writes for callers who await.
             amemory = self._own.amemory.as_agent(key[0])
-            run = amemory.run(run_id, thread_id=caller.thread_id, metadata=caller.metadata) if run_id else None
-            self._actors[key] = Actor(amemory, run)
+            made = partial(amemory.run, run_id, thread_id=caller.thread_id, metadata=caller.metadata)
+            self._actors[key] = Actor(amemory, made if run_id else None)
         self._actors.move_to_end(key)
         return self._actors[key]

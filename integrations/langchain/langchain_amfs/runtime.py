@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from langgraph.config import get_config
 from langgraph.runtime import get_runtime
 
+from langchain_amfs.invocations import INVOCATIONS
+from langchain_amfs.recordings import recording_in
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -21,8 +24,8 @@ class Caller:
     """Who calls, as far as the runtime tells.
 
     ``invocation`` is an object that all nodes, tools and sub-agents of one invocation of a graph have in
-    common; ``run_id`` is the id that was given to that invocation, if any. ``attempt`` counts how often the node or
-    tool was begun, from 1.
+    common; ``run_id`` is the id of the run it was bound to, or that was given to it, if any. ``attempt`` counts how
+    often the node or tool was begun, from 1.
     """
 
     agent: str | None = None
@@ -49,14 +52,18 @@ def current_caller() -> Caller:
     metadata: dict[str, Any] = config.get("metadata") or {}
     runtime = get_runtime() if configurable else None
     execution = runtime.execution_info if runtime else None
+    invocation = runtime.control if runtime else None
+    bound = INVOCATIONS.bound(invocation)
+    recording = recording_in(config)
+    given = (execution and execution.run_id) or configurable.get("run_id") or (recording and recording.run_id)
     return Caller(
         agent=_text(metadata.get("lc_agent_name") or configurable.get("agent")),
-        run_id=_text((execution and execution.run_id) or configurable.get("run_id")),
+        run_id=_text(bound.run_id if bound else recording.run_id if recording and recording.resumed else given),
         thread_id=_text((execution and execution.thread_id) or configurable.get("thread_id")),
-        branch=_text(configurable.get("amfs_branch")),
+        branch=_text((bound and bound.branch) or configurable.get("amfs_branch")),
         task_id=_text(execution and execution.task_id),
         attempt=execution.node_attempt if execution else 1,
-        invocation=runtime.control if runtime else None,
+        invocation=invocation,
         metadata=_metadata(execution),
     )
 

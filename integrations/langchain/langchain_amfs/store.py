@@ -91,6 +91,11 @@ class AMFSStore(BaseStore):
         """The memory this store works on."""
         return self._memory
 
+    @property
+    def branch(self) -> str:
+        """The name of the branch that the store works on, here and now."""
+        return current_caller().branch or self._branch or self._memory.branch
+
     def setup(self) -> None:
         """Do nothing: the database is set up when it is opened. LangGraph's own stores need this call."""
 
