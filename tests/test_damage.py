@@ -40,6 +40,7 @@ NOT_NOTICED = {
     "conflict.id": "an event names a conflict only once it is resolved",
     "census.owner": "an owner with as many entries in that view",
     "search_state.seq": "what was written last could not have been taken in yet",
+    "search_state.last": "more or less could have been written when it last caught up",
     "search_state.branch": "the branches made last could not have been taken in yet",
     "search_state.format": "an index of another format is made anew",
     "search_state.removed": _TOLD_BY_NOBODY,
