@@ -114,6 +114,26 @@ def test_find_filters_newest_first(mem: AgentMemory, conditions: dict[str, Any] 
     assert [entry.key for entry in window] == names[1:3]
 
 
+@pytest.mark.parametrize("text", ["plain", 'a "quoted" \\ text', "größer", "line\nbreak", "\ud800", "nul\0"])
+@pytest.mark.parametrize("branch", ["main", "draft"])
+def test_find_filters_many_entries_by_any_text_newest_first(mem: AgentMemory, text: str, branch: str) -> None:
+    numbers = range(250)
+    texts = (text, "other") if text.isprintable() or "\n" in text else ("one", "other")
+    mem.apply([Put(entity_path="a/b", key=str(n), value={"text": texts[n % 2], "long": "x" * n * 9}) for n in numbers])
+    mem.create_branch("draft")
+    mem.write("a", "last", {"text": texts[0]}, branch=branch)
+    expected = ["last", *(str(n) for n in reversed(numbers) if n % 2 == 0)] if text in texts else []
+    every, some = mem.apply(
+        [
+            Find(entity_path="a", filter={"text": text}),
+            Find(filter={"text": {"$eq": text}}, limit=120, offset=3),
+        ],
+        branch=branch,
+    )
+    assert [entry.key for entry in every] == expected
+    assert [entry.key for entry in some] == expected[3:123]
+
+
 @pytest.mark.parametrize(
     "operation",
     [

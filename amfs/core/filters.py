@@ -7,6 +7,7 @@ looked for under that name first, then along the path.
 
 from __future__ import annotations
 
+import json
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -44,6 +45,11 @@ def check(conditions: object) -> dict[str, Any]:
         else:
             _check_condition(name, condition)
     return cast("dict[str, Any]", conditions)
+
+
+def texts(conditions: Mapping[str, Any]) -> list[str]:
+    """Return what the JSON of a value that satisfies a checked filter contains: a quick look before it is decoded."""
+    return [json.dumps(wanted, ensure_ascii=False) for wanted in conditions.values() if isinstance(wanted, str)]
 
 
 def matches(value: Any, conditions: Mapping[str, Any]) -> bool:

@@ -192,6 +192,13 @@ NEWEST_ROOT_BELOW = LIST_ROOT_BELOW.replace("ORDER BY h.slot", "ORDER BY h.seq D
 NEWEST_VIEW_ALL = LIST_VIEW_ALL.replace("ORDER BY q.slot", "ORDER BY q.seq DESC")
 NEWEST_VIEW_ONE = LIST_VIEW_ONE.replace("ORDER BY q.slot", "ORDER BY q.seq DESC")
 NEWEST_VIEW_BELOW = LIST_VIEW_BELOW.replace("ORDER BY q.slot", "ORDER BY q.seq DESC")
+# Where nothing limits the rows, which are the newest is told before any value is fetched.
+NEWEST_SEQS_ROOT_ALL = NEWEST_ROOT_ALL.replace(_HEAD, "h.seq")
+NEWEST_SEQS_ROOT_ONE = NEWEST_ROOT_ONE.replace(_HEAD, "h.seq")
+NEWEST_SEQS_ROOT_BELOW = NEWEST_ROOT_BELOW.replace(_HEAD, "h.seq")
+NEWEST_SEQS_VIEW_ALL = NEWEST_VIEW_ALL.replace(_LOG.replace("v.", "h."), "h.seq")
+NEWEST_SEQS_VIEW_ONE = NEWEST_VIEW_ONE.replace(_LOG.replace("v.", "h."), "h.seq")
+NEWEST_SEQS_VIEW_BELOW = NEWEST_VIEW_BELOW.replace(_LOG.replace("v.", "h."), "h.seq")
 # What a brief covers, without the values.
 _COVERED = """h.seq, h.slot, (SELECT o.path FROM path o WHERE o.id = h.slot >> 24), h.author, h.confidence, h.outcomes,
  h.expires, coalesce(h.value_seq, h.seq)"""

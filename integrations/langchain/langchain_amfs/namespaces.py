@@ -40,7 +40,10 @@ def entity_path(labels: Sequence[str]) -> str:
 
 def namespace(path: str) -> tuple[str, ...]:
     """Return the namespace that an entity path stands for."""
-    return tuple(_ESCAPED.sub(lambda found: _LABELS[found[0]], segment) for segment in path.split("/"))
+    labels = path.split("/")
+    if "%" in path:
+        labels = [_ESCAPED.sub(lambda found: _LABELS[found[0]], label) for label in labels]
+    return tuple(labels)
 
 
 def _segment(label: str, labels: Sequence[str]) -> str:

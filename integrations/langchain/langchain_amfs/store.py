@@ -112,7 +112,8 @@ class AMFSStore(BaseStore):
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Carry out operations as one: reads see the state before it, all writes commit together."""
         planned = steps(ops, self._index)
-        self._actors.retire()
+        if self._actors.crowded:
+            self._actors.retire()
         with self._acting() as (caller, actor, branch):
             with self._attempts.once(caller, branch, operations(planned)) as wanted:
                 plan = only(planned, wanted)
