@@ -268,6 +268,7 @@ TEXTS = {".py", ".md", ".toml", ".ipynb", ".yml", ".yaml", ".cfg", ".txt", ".jso
 SKIPPED = {
     ".git",
     ".venv",
+    ".venv-matrix",
     ".hypothesis",
     ".ruff_cache",
     ".pytest_cache",

@@ -49,6 +49,8 @@ def namespace(path: str) -> tuple[str, ...]:
 def _segment(label: str, labels: Sequence[str]) -> str:
     if not isinstance(label, str) or not label:
         raise InvalidNamespaceError(f"a label is a string that is not empty; got {label!r} in {labels!r}")
+    if "\0" in label:
+        raise InvalidNamespaceError(f"a label has no NUL character; got {label!r} in {labels!r}")
     return _RESERVED.sub(lambda found: _ESCAPES[found[0]], label)
 
 
