@@ -49,7 +49,8 @@ COMPARISONS = (
     Comparison(f"catching up {NEW:,} rewritten entries / the same", "catch up again", "bare insert"),
     Comparison(f"by meaning, {_DIMENSIONS} dimensions / bare numpy over the same matrix", "meaning", "bare numpy", 1.5),
     Comparison("hybrid / bare FTS5 and bare numpy", "hybrid", "bare both"),
-    Comparison("search after 90 % of the entries were superseded / before", "search after", "search", 1.5),
+    Comparison("search after 90 % of the entries were superseded / before", "search after", "search before", 1.5),
+    Comparison("the same where a branch still sees what was superseded", "search after, held", "search"),
 )
 
 
@@ -81,7 +82,7 @@ class Texts:
 class Bench:
     """The same texts in a memory and in a bare FTS5 table, the same vectors in a memory and in a bare matrix."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, *, with_branches: bool = True) -> None:
         self.size, self.texts, self.times = size, Texts(), dict[str, Timings]()
         self.vectors: dict[str, list[float]] = {}
         self._chance = np.random.default_rng(7)
@@ -94,9 +95,8 @@ class Bench:
         self.insert(self.entries)
         self.by_words = SearchWeights(meaning=0.0)
         self.memory.search("word1", weights=self.by_words)
-        self.memory.create_branch("deep/1")
-        for depth in range(2, DEPTH + 1):
-            self.memory.create_branch(f"deep/{depth}", source=f"deep/{depth - 1}")
+        for depth in range(1, DEPTH + 1) if with_branches else ():
+            self.memory.create_branch(f"deep/{depth}", source=f"deep/{depth - 1}" if depth > 1 else "main")
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return random vectors: what is measured is not what they mean."""
@@ -191,9 +191,17 @@ def measure_search(folder: Path, size: int, rounds: int) -> dict[str, Timings]:
         bench.round_of_vectors(matrix)
     bench.supersede()
     for _ in range(rounds):
-        bench.take("search after", bench.ask, [(query,) for query in bench.texts.queries()])
+        bench.take("search after, held", bench.ask, [(query,) for query in bench.texts.queries()])
     bench.close()
-    return bench.times
+    (folder / "plain").mkdir(exist_ok=True)
+    plain = Bench(folder / "plain", size, with_branches=False)
+    for name in ("search before", "search after"):
+        for _ in range(rounds + 1):
+            plain.take(name, plain.ask, [(query,) for query in plain.texts.queries()])
+        plain.times[name].rounds.pop(0)  # it only warms up
+        plain.supersede()
+    plain.close()
+    return {**bench.times, **plain.times}
 
 
 def _place(number: int) -> tuple[str, str]:
