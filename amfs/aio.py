@@ -1,7 +1,8 @@
 """AsyncAgentMemory: the verbs of AgentMemory, awaited.
 
 Reading happens on the event loop, since a read takes microseconds and waits for nobody. What writes, a read that must
-record an event included, runs on a writer thread with the caller's context, so the loop never waits for a lock.
+record an event included, runs on a writer thread with the caller's context, so the loop never waits for a lock; a
+search, which may catch up and embed, and a brief with a writer run on a thread of their own.
 """
 
 # The other half of AgentMemory: it finds as that does, and records on another thread.

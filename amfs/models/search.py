@@ -25,10 +25,10 @@ class SearchWeights(Model):
     """How much each part of a score counts: a part is between 0 and 1 before it is multiplied by its weight.
 
     ``text`` is how well the words match (BM25), ``meaning`` how near the vectors are (cosine); each is 1 for the best
-    entry there is. ``neighbours`` is how well the message before or after matches, for messages. ``place`` and
-    ``author`` are whether the query names the path and key, or the agent that wrote the value. ``recency`` halves with
-    every ``half_life`` since the version was written. ``confidence`` is the entry's, ``outcomes`` how much of its
-    evidence is good.
+    entry there is. Beside meaning, words count less where even the best match lacks some of the query's.
+    ``neighbours`` is how well the message before or after matches, for messages. ``place`` and ``author`` are whether
+    the query names the path and key, or the agent that wrote the value. ``recency`` halves with every ``half_life``
+    since the version was written. ``confidence`` is the entry's, ``outcomes`` how much of its evidence is good.
     """
 
     text: float = 1.0
