@@ -5,14 +5,6 @@ from amfs.aio import (
     AsyncExperiment,
     AsyncMemoryTransaction,
 )
-from amfs.checkpoints import (
-    Blob,
-    Checkpoint,
-    Checkpoints,
-    Content,
-    PendingWrite,
-    ThreadFork,
-)
 from amfs.compat import extend_with_branching
 from amfs.core.context import (
     Clock,
@@ -87,6 +79,14 @@ from amfs.errors import (
 from amfs.experiment import (
     Comparison,
     Experiment,
+)
+from amfs.frameworks.checkpoints import (
+    Blob,
+    Checkpoint,
+    Checkpoints,
+    Content,
+    PendingWrite,
+    ThreadFork,
 )
 from amfs.memory import (
     AgentMemory,

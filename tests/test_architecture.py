@@ -183,7 +183,7 @@ def test_every_module_says_what_it_is(path: Path) -> None:
 # --- SQL -------------------------------------------------------------------------------------------------------------
 
 SQL = re.compile(
-    r"\b(SELECT\s|INSERT\s+(OR\s+\w+\s+)?INTO|UPDATE\s+\w+\s+SET|DELETE\s+FROM|CREATE\s+(TABLE|INDEX)|PRAGMA\s|BEGIN\b)"
+    r"\b(SELECT\s|INSERT\s+(OR\s+\w+\s+)?INTO|UPDATE\s+\w+\s+SET|DELETE\s+FROM|CREATE\s+(TABLE|INDEX)|PRAGMA\s|BEGIN(?=$|[\s;]))"
 )
 EXECUTING = {"execute", "executemany", "executescript", "_execute"}
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.errors import GraphBubbleUp
 
+from amfs.frameworks.notes import tool_failed, waiting
 from amfs.models import OutcomeType
 from langchain_amfs.invocations import INVOCATIONS
+from langchain_amfs.notes import tool_finished
 from langchain_amfs.recorder import Part, Recorder
 from langchain_amfs.recordings import Recording, RecordingHandler, ToolStart, Verdict
-from langchain_amfs.redaction import failed, finished, waiting
 from langchain_amfs.runtime import Caller, current_caller
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class AMFSCallbackHandler(RecordingHandler):
         with self._recorder.guard("note a tool"):
             recording, call = self._call(run_id)
             if recording is not None and call is not None:
-                self._recorder.note(self._part(recording, call.agent), finished, call.name, call.arguments, output)
+                self._recorder.note(self._part(recording, call.agent), tool_finished, call.name, call.arguments, output)
         self._leave(run_id)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
@@ -143,7 +144,7 @@ class AMFSCallbackHandler(RecordingHandler):
         with self._recorder.guard("note a tool"):
             recording, call = self._call(run_id)
             if recording is not None and call is not None and _is_failure(error):
-                self._recorder.note(self._part(recording, call.agent), failed, call.name, call.arguments, error)
+                self._recorder.note(self._part(recording, call.agent), tool_failed, call.name, call.arguments, error)
         self._leave(run_id, error)
 
     # --- graphs ----------------------------------------------------------------------------------------------------

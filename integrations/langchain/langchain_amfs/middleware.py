@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 from langchain.agents.middleware import AgentMiddleware, AgentState
 from langchain.agents.middleware.types import PrivateStateAttr
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import HumanMessage, SystemMessage
 from langgraph.errors import GraphBubbleUp
 from typing_extensions import TypedDict
 
+from amfs.frameworks.notes import tool_failed
+from amfs.frameworks.quotes import quoted
 from amfs.models import OutcomeType
+from langchain_amfs.notes import tool_finished
 from langchain_amfs.recorder import Recorder
 from langchain_amfs.recordings import SUCCESS, Verdict
-from langchain_amfs.redaction import failed, finished
-from langchain_amfs.reference import quoted, with_reference
 from langchain_amfs.runs import AgentRun, Runs, RunState
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ class AMFSMiddleware(AgentMiddleware[RecordedState, Any, Any]):
             except Exception as error:
                 self._stopped(run, error, request)
                 raise
-            self._recorder.note(run.part, finished, *_call(request), result)
+            self._recorder.note(run.part, tool_finished, *_call(request), result)
             return result
 
     async def awrap_tool_call(
@@ -233,7 +234,7 @@ class AMFSMiddleware(AgentMiddleware[RecordedState, Any, Any]):
             except Exception as error:
                 await asyncio.to_thread(self._stopped, run, error, request)
                 raise
-            await asyncio.to_thread(self._recorder.note, run.part, finished, *_call(request), result)
+            await asyncio.to_thread(self._recorder.note, run.part, tool_finished, *_call(request), result)
             return result
 
     # --- inside ----------------------------------------------------------------------------------------------------
@@ -249,7 +250,7 @@ class AMFSMiddleware(AgentMiddleware[RecordedState, Any, Any]):
             self._recorder.save(run.part)
             return
         if request is not None:
-            self._recorder.note(run.part, failed, *_call(request), error)
+            self._recorder.note(run.part, tool_failed, *_call(request), error)
         if not run.joined and run.recording is None:
             self._end(run, FAILURE, error)
 
@@ -270,7 +271,7 @@ class AMFSMiddleware(AgentMiddleware[RecordedState, Any, Any]):
         with self._recorder.guard("bring memories"):
             text = self._memories(run, request)
             if text:
-                return request.override(system_message=with_reference(request.system_message, text))
+                return request.override(system_message=_with_reference(request.system_message, text))
         return request
 
     def _memories(self, run: AgentRun, request: ModelRequest[Any]) -> str:
@@ -301,6 +302,15 @@ class AMFSMiddleware(AgentMiddleware[RecordedState, Any, Any]):
 def _newest_question(request: ModelRequest[Any]) -> str:
     asked = next((message for message in reversed(request.messages) if isinstance(message, HumanMessage)), None)
     return "" if asked is None else str(asked.text)[:_QUERY].replace("\0", " ").strip()
+
+
+def _with_reference(message: SystemMessage | None, text: str) -> SystemMessage:
+    """Return a system message that ends with a text; what came before stays as it is, so prompt caches hold."""
+    if message is None:
+        return SystemMessage(text)
+    if isinstance(message.content, str):
+        return message.model_copy(update={"content": f"{message.content}\n\n{text}" if message.content else text})
+    return message.model_copy(update={"content": [*message.content, {"type": "text", "text": text}]})
 
 
 def _call(request: ToolCallRequest) -> tuple[str, object]:

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import logging
-from collections import deque
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec
 
 from amfs.errors import OutcomeNotFoundError
+from amfs.frameworks.failures import Failures
+from amfs.frameworks.notes import shortened
 from langchain_amfs.actors import Actors
-from langchain_amfs.redaction import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from amfs import AgentMemory, Experiment
+    from amfs.frameworks.notes import Note
     from langchain_amfs.actors import Actor
     from langchain_amfs.recordings import Verdict
-    from langchain_amfs.redaction import Note
     from langchain_amfs.runtime import Caller
 
 __all__ = ["Part", "Recorder"]
 
 P = ParamSpec("P")
-
-_KEPT = 100
-_log = logging.getLogger("amfs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +46,8 @@ class Recorder:
 
     def __init__(self, memory: AgentMemory) -> None:
         self.memory = memory
-        self.failed = 0
         self._actors = Actors(memory)
-        self._failures: deque[Exception] = deque(maxlen=_KEPT)
+        self._failures = Failures()
 
     @property
     def place(self) -> tuple[str, str]:
@@ -62,17 +57,16 @@ class Recorder:
     @property
     def failures(self) -> tuple[Exception, ...]:
         """What failed, oldest first; of very many, the last 100."""
-        return tuple(self._failures)
+        return self._failures.newest
 
-    @contextmanager
-    def guard(self, doing: str) -> Iterator[None]:
+    @property
+    def failed(self) -> int:
+        """How often something failed."""
+        return self._failures.count
+
+    def guard(self, doing: str) -> AbstractContextManager[None]:
         """Return a context in which an error ends the block and nothing else."""
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - recording must not break what it records; it is kept and logged
-            self.failed += 1
-            self._failures.append(error)
-            _log.error("amfs could not %s: %s", doing, error, exc_info=error)
+        return self._failures.guard(doing)
 
     @contextmanager
     def within(self, part: Part) -> Iterator[Actor | None]:

@@ -11,8 +11,8 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from amfs import AgentMemory, Moment
+from amfs.frameworks.texts import readable
 from langchain_amfs.actors import Actors
-from langchain_amfs.texts import readable
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun

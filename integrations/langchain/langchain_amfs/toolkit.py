@@ -1,4 +1,4 @@
-"""AMFSToolkit: the tools of ``amfs.tools`` as LangChain tools."""
+"""AMFSToolkit: the tools of ``amfs.frameworks.tools`` as LangChain tools."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from langchain_core.tools import BaseTool, BaseToolkit, StructuredTool, ToolExce
 from pydantic import PrivateAttr
 
 from amfs.errors import AMFSError
-from amfs.tools import TOOLS
+from amfs.frameworks.tools import TOOLS
 from langchain_amfs.actors import Actors
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
     from amfs import AgentMemory
-    from amfs.tools import Tool
+    from amfs.frameworks.tools import Tool
 
 __all__ = ["AMFSToolkit"]
 

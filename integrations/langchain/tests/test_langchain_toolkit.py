@@ -16,7 +16,7 @@ from langchain_tests.unit_tests import ToolsUnitTests
 from langgraph.checkpoint.memory import InMemorySaver
 
 from amfs import AgentMemory
-from amfs.tools import TOOLS
+from amfs.frameworks.tools import TOOLS
 
 READING = {"recall", "search", "history", "list_branches", "diff", "timeline"}
 EXAMPLES = {

@@ -14,7 +14,7 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.memory import Memory
 from llama_index.core.memory.memory import DEFAULT_TOKEN_LIMIT, generate_chat_store_key
 from llama_index.core.storage.chat_store.base_db import MessageStatus
-from llama_index.memory.amfs.chat_store import AMFSChatStore, chat_path, is_pinned, state_path
+from llama_index.memory.amfs.chat_store import AMFSChatStore, is_pinned, select
 from llama_index.memory.amfs.reference import Reference, refer
 from llama_index.memory.amfs.tokens import count_tokens
 from llama_index.memory.amfs.window import Counted, Window
@@ -267,16 +267,17 @@ class AMFSMemory(Memory):
         if event.event_type not in (EventType.WRITE, EventType.DELETE):
             return event.event_type not in _WITHOUT_MESSAGES
         path, key = event.details["entity_path"], event.details["key"]
-        if path != state_path(self.session_id):
-            return path == chat_path(self.session_id)
+        conversation = self.sql_store.conversation(self.session_id)
+        if path != conversation.state_path:
+            return path == conversation.path
         known = key == window.boundary and event.event_type is EventType.WRITE
         return not known and key >= window.boundary
 
     def _count_again(self, branch: str, seq: int) -> Window:
-        conversation = self.sql_store.conversation(self.session_id, branch)
-        newest = max((entry.seq for entry in conversation.entries), default=0)
-        window = Window(max(seq, newest), conversation.boundary)
-        for entry in conversation.select(MessageStatus.ACTIVE):
+        standing = self.sql_store.standing(self.session_id, branch)
+        newest = max((entry.seq for entry in standing.entries), default=0)
+        window = Window(max(seq, newest), standing.boundary)
+        for entry in select(standing, MessageStatus.ACTIVE):
             window.add(self._counted(entry, ChatMessage.model_validate(entry.value)))
         return window
 
@@ -302,7 +303,7 @@ class AMFSMemory(Memory):
         await asyncio.gather(*blocks)
 
     def _ejected(self, branch: str, boundary: str) -> list[ChatMessage]:
-        active = self.sql_store.conversation(self.session_id, branch).select(MessageStatus.ACTIVE)
+        active = select(self.sql_store.standing(self.session_id, branch), MessageStatus.ACTIVE)
         return [
             ChatMessage.model_validate(entry.value)
             for entry in active

@@ -1,4 +1,4 @@
-"""Calls of tools as one line of text: short, and without what looks like a secret."""
+"""What happened in a run as notes: one line each, short, and without what looks like a secret."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from langchain_core.messages import BaseMessage, ToolMessage
-from langgraph.types import Command
-
-__all__ = ["Note", "failed", "finished", "masked", "shortened", "waiting"]
+__all__ = ["Note", "masked", "shortened", "tool_answered", "tool_failed", "waiting"]
 
 _LIMIT = 200
 """How many characters of arguments, of a result, or of an error are kept."""
@@ -34,7 +31,7 @@ _PRIVATE_TEXT = re.compile(
     | \b (?:sk|pk|rk|gh[opsu]|xox[abprs]|amfs_sk|glpat|github_pat) [-_] [\w-]{8,}
     | \b AKIA [0-9A-Z]{12,}
     | \b eyJ [\w-]+ \. [\w-]+ \. [\w-]*                      # a JSON web token
-    | -----BEGIN [ ][^-]* PRIVATE [ ] KEY-----  .*
+    | -{5}BEGIN[ ][^-]* PRIVATE [ ] KEY-----  .*
     """,
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
@@ -51,14 +48,14 @@ class Note(NamedTuple):
     summary: str
 
 
-def finished(name: str, arguments: object, result: object) -> Note:
+def tool_answered(name: str, arguments: object, answer: object, *, is_error: bool = False) -> Note:
     """Return the note of a call that returned something, which may be the message of an error."""
-    status = "error" if isinstance(result, ToolMessage) and result.status == "error" else "ok"
-    told = _told(result)
+    told = answer if isinstance(answer, str) else "" if answer is None else _json(answer)
+    status = "error" if is_error else "ok"
     return Note(f"tool {name}", f"{status} {_arguments(arguments)}" + (f" -> {shortened(told)}" if told else ""))
 
 
-def failed(name: str, arguments: object, error: BaseException) -> Note:
+def tool_failed(name: str, arguments: object, error: BaseException) -> Note:
     """Return the note of a call that raised an error."""
     return Note(f"tool {name}", f"error {_arguments(arguments)} -> {shortened(f'{type(error).__name__}: {error}')}")
 
@@ -76,12 +73,10 @@ def masked(value: object, depth: int = _DEPTH) -> object:
     if depth == 0 and isinstance(value, Mapping | list | tuple):
         return "…"
     if isinstance(value, Mapping):
-        return {
-            str(name): _MASK if part is not None and _PRIVATE_NAME.search(str(name)) else masked(part, depth - 1)
-            for name, part in islice(value.items(), _PARTS)
-        }
+        fields = cast("Mapping[object, object]", value)
+        return {str(name): _field(str(name), part, depth) for name, part in islice(fields.items(), _PARTS)}
     if isinstance(value, list | tuple):
-        return [masked(part, depth - 1) for part in value[:_PARTS]]
+        return [masked(part, depth - 1) for part in cast("Sequence[object]", value)[:_PARTS]]
     return value if value is None or isinstance(value, bool | int | float) else f"<{type(value).__name__}>"
 
 
@@ -91,16 +86,12 @@ def shortened(text: str, limit: int = _LIMIT) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
+def _field(name: str, value: object, depth: int) -> object:
+    return _MASK if value is not None and _PRIVATE_NAME.search(name) else masked(value, depth - 1)
+
+
 def _arguments(arguments: object) -> str:
     return shortened(_json(arguments))
-
-
-def _told(result: object) -> str:
-    if isinstance(result, BaseMessage):
-        return str(result.text)
-    if isinstance(result, Command):
-        return ""
-    return result if isinstance(result, str) else _json(result)
 
 
 def _json(value: object) -> str:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-from langchain_core.messages import SystemMessage
+from amfs.models import Brief, Entry
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from amfs import Brief, Entry
-
-__all__ = ["quoted", "with_reference"]
+__all__ = ["quoted"]
 
 _HEAD = """\
 <memory>
@@ -31,15 +26,6 @@ def quoted(entries: Iterable[Entry], brief: Brief | None) -> str:
     if brief is not None and brief.entry_count:
         quotes.append(_brief(brief))
     return "\n\n".join([_HEAD, *quotes, _TAIL]) if quotes else ""
-
-
-def with_reference(message: SystemMessage | None, text: str) -> SystemMessage:
-    """Return a system message that ends with a text; what came before stays as it is, so prompt caches hold."""
-    if message is None:
-        return SystemMessage(text)
-    if isinstance(message.content, str):
-        return message.model_copy(update={"content": f"{message.content}\n\n{text}" if message.content else text})
-    return message.model_copy(update={"content": [*message.content, {"type": "text", "text": text}]})
 
 
 def _entry(entry: Entry) -> str:

@@ -1,0 +1,1 @@
+"""What every integration builds on, and knows of no framework: one definition each, so that all agree."""
