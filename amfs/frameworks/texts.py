@@ -14,7 +14,7 @@ def readable(value: object) -> str:
         return "\n".join(f"{name}: {_inline(part)}" for name, part in cast("dict[str, object]", value).items())
     if isinstance(value, list) and value:
         return "\n".join(f"- {_inline(part)}" for part in cast("list[object]", value))
-    return _inline(value)
+    return _inline(cast("object", value))
 
 
 def _inline(value: object) -> str:
