@@ -1,8 +1,9 @@
 """AsyncAgentMemory: the verbs of AgentMemory, awaited.
 
 Reading happens on the event loop, since a read takes microseconds and waits for nobody. What writes, a read that must
-record an event included, runs on a writer thread with the caller's context, so the loop never waits for a lock; a
-search, which may catch up and embed, and a brief with a writer run on a thread of their own.
+record an event included, runs on a writer thread with the caller's context, so the loop never waits for a lock or the
+disk; a search, which may catch up and embed, and a brief with a writer run on a thread of their own. A small write to
+a database of ``durability="normal"`` needs no thread where it is its turn at once.
 """
 
 # The other half of AgentMemory: it finds as that does, and records on another thread.
@@ -64,12 +65,18 @@ from amfs.models import (
     Tokenizer,
     VerifyReport,
 )
+from amfs.storage.locking import WouldWait, at_once
 from amfs.transaction import MemoryTransaction
 
 __all__ = ["AsyncAgentMemory", "AsyncExperiment", "AsyncMemoryTransaction"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_MOST_AT_ONCE = 300
+"""How many writes in a row may go without the thread."""
+
+_SMALL_BATCH = 10
 
 
 class Writer:
@@ -78,6 +85,7 @@ class Writer:
     def __init__(self) -> None:
         self._pid = 0
         self._pool: ThreadPoolExecutor | None = None
+        self._at_once = 0
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function on the thread, in the caller's context, and await its result."""
@@ -87,6 +95,25 @@ class Writer:
         return await asyncio.get_running_loop().run_in_executor(
             self._pool, lambda: context.run(function, *args, **kwargs)
         )
+
+    async def soon(self, memory: AgentMemory, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function that writes little: at once where that waits for nothing, else as ``run`` does.
+
+        To hand a call to the thread and back takes longer than a write without a sync. One in some hundreds goes to
+        the thread in any case, and may write the log of the database back, which waits for the disk.
+        """
+        if self._at_once < _MOST_AT_ONCE and not memory._storage.syncs and memory._settings.on_conflict is None:
+            try:
+                with at_once():
+                    result = function(*args, **kwargs)
+            except WouldWait:
+                pass
+            else:
+                self._at_once += 1
+                await asyncio.sleep(0)  # the loop may see to others, as it would meanwhile
+                return result
+        self._at_once = 0
+        return await self.run(function, *args, **kwargs)
 
     def stop(self) -> None:
         """End the thread once it has written what it was given."""
@@ -162,8 +189,8 @@ class AsyncAgentMemory:
         branch: str | None = None,
     ) -> Entry:
         """Write a new version of an entry; see AgentMemory.write."""
-        return await self._writer.run(
-            self._memory.write, entity_path, key, value, confidence=confidence, memory_type=memory_type,
+        return await self._writer.soon(
+            self._memory, self._memory.write, entity_path, key, value, confidence=confidence, memory_type=memory_type,
             pattern_refs=pattern_refs, shared=shared, ttl=ttl, expected_version=expected_version,
             idempotency_key=idempotency_key, branch=branch,
         )  # fmt: skip
@@ -241,7 +268,7 @@ class AsyncAgentMemory:
 
     async def delete(self, entity_path: str, key: str, *, branch: str | None = None) -> bool:
         """Delete an entry; see AgentMemory.delete."""
-        return await self._writer.run(self._memory.delete, entity_path, key, branch=branch)
+        return await self._writer.soon(self._memory, self._memory.delete, entity_path, key, branch=branch)
 
     async def apply(self, operations: Sequence[Operation], *, branch: str | None = None) -> list[Any]:
         """Carry out a batch as one operation; see AgentMemory.apply."""
@@ -249,7 +276,9 @@ class AsyncAgentMemory:
         return await (self._apply_writes if batch.changes else self._apply_reads)(batch, branch)
 
     async def _apply_writes(self, batch: batches.Batch, branch: str | None) -> list[Any]:
-        return await self._writer.run(self._memory._apply_writes, batch, branch)
+        if batch.length > _SMALL_BATCH:
+            return await self._writer.run(self._memory._apply_writes, batch, branch)
+        return await self._writer.soon(self._memory, self._memory._apply_writes, batch, branch)
 
     async def _apply_reads(self, batch: batches.Batch, branch: str | None) -> list[Any]:
         return await self._record(self._memory._find_batch(batch, branch=branch))
@@ -636,7 +665,9 @@ class AsyncAgentMemory:
         return other
 
     async def _record(self, found: Found[T]) -> T:
-        return await self._writer.run(self._memory._record, found) if found.foreign else found.result
+        if not found.foreign:
+            return found.result
+        return await self._writer.soon(self._memory, self._memory._record, found)
 
 
 class AsyncMemoryTransaction:

@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import sqlite3
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from amfs import (
     AgentMemory,
     AsyncAgentMemory,
     Delete,
+    Durability,
     Experiment,
     Find,
     Get,
@@ -249,8 +251,11 @@ async def test_reading_another_agents_entry_is_recorded_before_the_value_is_ther
 # --- the loop --------------------------------------------------------------------------------------------------------
 
 
-async def test_the_loop_goes_on_while_a_write_waits_for_the_database(open_memory: OpenMemory) -> None:
-    mem = open_memory()
+@pytest.mark.parametrize("durability", Durability)
+async def test_the_loop_goes_on_while_a_write_waits_for_the_database(
+    open_memory: OpenMemory, durability: Durability
+) -> None:
+    mem = open_memory(durability=durability)
     mem.write(P, K, 1)
     other = sqlite3.connect(mem.database, isolation_level=None)
     async with AsyncAgentMemory(mem) as awaited:
@@ -266,8 +271,66 @@ async def test_the_loop_goes_on_while_a_write_waits_for_the_database(open_memory
         assert [entry.version for entry in await asyncio.gather(*waiting)] == [2, 3]
 
 
-async def test_many_tasks_lose_nothing(open_memory: OpenMemory) -> None:
-    async with AsyncAgentMemory(open_memory()) as mem:
+@pytest.mark.parametrize("durability", Durability)
+async def test_the_loop_goes_on_while_a_write_waits_for_its_turn(
+    open_memory: OpenMemory, durability: Durability
+) -> None:
+    mem, other = open_memory(durability=durability), open_memory("other", durability=durability)
+    mem.write(P, K, 1)
+    async with AsyncAgentMemory(mem) as awaited:
+        with other._storage.writing():
+            waiting = [asyncio.create_task(awaited.write(P, K, number)) for number in (2, 3)]
+            for _ in range(200):
+                await asyncio.sleep(0)
+                assert (await awaited.read(P, K)).value == 1
+            assert not any(task.done() for task in waiting)
+        assert [entry.version for entry in await asyncio.gather(*waiting)] == [2, 3]
+
+
+class Threads:
+    """A clock that keeps in which threads it was asked."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def __call__(self) -> int:
+        self.names.append(threading.current_thread().name.partition("_")[0])
+        return time.time_ns() // 1000
+
+
+CALLS: dict[str, Callable[[AsyncAgentMemory, int], Awaitable[object]]] = {
+    "write": lambda mem, number: mem.write(P, K, number),
+    "delete": lambda mem, number: mem.delete(P, str(number)),
+    "apply": lambda mem, number: mem.apply([Put(entity_path=P, key=K, value=number)]),
+    "read": lambda mem, number: mem.read(P, str(number)),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_what_needs_no_sync_is_written_at_once_but_now_and_then(
+    open_memory: OpenMemory, call: Callable[[AsyncAgentMemory, int], Awaitable[object]]
+) -> None:
+    open_memory("other").apply([Put(entity_path=P, key=str(number), value=number) for number in range(400)])
+    threads = Threads()
+    async with AsyncAgentMemory(open_memory(clock=threads)) as mem:
+        for number in range(400):
+            await call(mem, number)
+    assert threads.names.count("MainThread") >= 400 - 2
+    assert 1 <= threads.names.count("amfs-writer") <= 2, "the log is written back there"
+
+
+async def test_what_is_synced_or_large_never_holds_the_loop_up(open_memory: OpenMemory) -> None:
+    for durability, count in (("full", 1), ("normal", 50)):
+        threads = Threads()
+        async with AsyncAgentMemory(open_memory(clock=threads, durability=durability)) as mem:
+            threads.names.clear()
+            await mem.apply([Put(entity_path=P, key=str(number), value=number) for number in range(count)])
+            assert set(threads.names) == {"amfs-writer"}
+
+
+@pytest.mark.parametrize("durability", Durability)
+async def test_many_tasks_lose_nothing(open_memory: OpenMemory, durability: Durability) -> None:
+    async with AsyncAgentMemory(open_memory(durability=durability)) as mem:
         entries = await asyncio.gather(*(mem.write(P, K, number) for number in range(50)))
         assert sorted(entry.version for entry in entries) == list(range(1, 51))
         assert len(await mem.history(P, K)) == 50
@@ -283,7 +346,7 @@ async def test_a_resolver_runs_off_the_loop_with_the_callers_context_and_may_use
         alice.write(P, "by resolver", 1)
         return existing.value + value
 
-    alice = open_memory(on_conflict=resolve)
+    alice = open_memory(on_conflict=resolve, durability="normal")
     async with AsyncAgentMemory(alice) as mem:
         await mem.write(P, K, 1)
         open_memory("bob").write(P, K, 10)

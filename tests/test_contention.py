@@ -148,7 +148,7 @@ def test_another_program_that_holds_the_database_gives_a_typed_error(
     mem: AgentMemory, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mem.write("shared", "key", "before")
-    monkeypatch.setattr("amfs.storage.sqlite._BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("amfs.storage.sqlite.BUSY_SECONDS", 0.05)
     other = sqlite3.connect(database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with AgentMemory("ben", database) as impatient:

@@ -20,9 +20,10 @@ from amfs.errors import (
 )
 from amfs.models import Durability
 from amfs.storage import files
+from amfs.storage.codes import translate
 from amfs.storage.locking import FileLock
 from amfs.storage.migrations import APPLICATION_ID
-from amfs.storage.sqlite import MEMORY, SQLiteStorage, look_at, recognise, translate
+from amfs.storage.sqlite import MEMORY, SQLiteStorage, look_at, recognise
 
 Checked = tuple[list[str], int, list[tuple[str, str]]]
 """The names of the checks, the number of versions, and what was found."""

@@ -302,6 +302,11 @@ class Storage(Protocol):
         """Whether nothing can be written."""
         ...
 
+    @property
+    def syncs(self) -> bool:
+        """Whether a commit waits for the disk, or for a connection."""
+        ...
+
     def reading(self) -> Reading:
         """Return a context for one statement; nothing is locked."""
         ...

@@ -11,7 +11,8 @@ import os
 import sys
 import threading
 import weakref
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 if sys.platform == "win32":
@@ -40,6 +41,35 @@ else:
 
     def _unlock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+class WouldWait(Exception):  # noqa: N818 - it is caught by who asked for it, and never an error to anyone else
+    """A transaction that was to begin at once would have to wait for its turn; nothing was done."""
+
+
+class _Manner(threading.local):
+    at_once = False
+
+
+_manner = _Manner()
+
+
+@contextmanager
+def at_once() -> Generator[None]:
+    """Return a context in which this thread's writes begin at once or raise WouldWait, and leave checkpoints to others.
+
+    For an event loop, which must wait neither for another writer nor for the disk.
+    """
+    _manner.at_once = True
+    try:
+        yield
+    finally:
+        _manner.at_once = False
+
+
+def is_at_once() -> bool:
+    """Return whether this thread must not wait."""
+    return _manner.at_once
 
 
 class FileLock:

@@ -1,4 +1,4 @@
-"""The SQLite storage: connections, transactions, durability, and SQLite's errors as ours.
+"""The SQLite storage: connections, durability, and what may be opened at all.
 
 A connection serves one thread at a time: a transaction takes one from the pool and gives it back, so a thread that
 works alone keeps meeting the same one, with its caches warm. No connection lives across a fork. ``":memory:"`` is one
@@ -7,13 +7,11 @@ connection behind a lock.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import threading
 import weakref
 from collections import deque
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,62 +19,30 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from amfs.errors import (
     CannotOpenDatabaseError,
-    CorruptDatabaseError,
-    DatabaseBusyError,
-    DatabaseError,
-    DatabaseFullError,
     HandleClosedError,
     NewerSchemaError,
     NotADatabaseError,
     ReadOnlyDatabaseError,
 )
 from amfs.models import Durability
-from amfs.storage.indexing import catch_up, is_current
+from amfs.storage.codes import translate
 from amfs.storage.locking import FileLock, NoLock
 from amfs.storage.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate
 from amfs.storage.queries import PAGE_BYTES
 from amfs.storage.rows import SearchIndex
 from amfs.storage.tables import Names, Tables
+from amfs.storage.transactions import (
+    BUSY_SECONDS,
+    CHECKPOINT_PAGES,
+    SQLiteReading,
+    SQLiteSearching,
+    SQLiteSnapshot,
+    SQLiteWriting,
+)
 
 MEMORY = ":memory:"
 
-_BUSY_SECONDS = 10.0
 _CACHE_KIB = 16_384
-_CHECKPOINT_PAGES = 4000
-
-_ERRORS: dict[int, tuple[type[DatabaseError], str]] = {
-    sqlite3.SQLITE_NOTADB: (NotADatabaseError, "is not an SQLite database; nothing was written to it"),
-    sqlite3.SQLITE_CANTOPEN: (
-        CannotOpenDatabaseError,
-        "cannot be opened: check that it exists and who may read it",
-    ),
-    sqlite3.SQLITE_PERM: (CannotOpenDatabaseError, "cannot be opened: permission denied"),
-    sqlite3.SQLITE_READONLY: (ReadOnlyDatabaseError, "is read-only: it can be read, not written"),
-    sqlite3.SQLITE_FULL: (
-        DatabaseFullError,
-        "cannot grow: the disk is full. The write was undone; free some space",
-    ),
-    sqlite3.SQLITE_IOERR: (DatabaseFullError, "cannot be written or read: disk error, or the disk is full"),
-    sqlite3.SQLITE_BUSY: (DatabaseBusyError, "is locked by another program; try again when it is done"),
-    sqlite3.SQLITE_LOCKED: (DatabaseBusyError, "is locked by another program; try again when it is done"),
-    sqlite3.SQLITE_CORRUPT: (CorruptDatabaseError, "is damaged: restore a backup"),
-}
-
-
-Failure = sqlite3.Error | json.JSONDecodeError | UnicodeDecodeError
-"""What comes out of a database that cannot be used; also text of SQLite's, or in it, that is no UTF-8 or no JSON."""
-
-
-def translate(error: Failure, database: str) -> DatabaseError:
-    """Return SQLite's error as ours, by its code and never by its text; what cannot be read back is damage too."""
-    code = getattr(error, "sqlite_errorcode", None)
-    kind, what = _ERRORS.get((code or 0) & 0xFF, (DatabaseError, f"failed: {error}"))
-    # Python's own errors, of text that is no UTF-8 or no JSON, have no code.
-    if code is None and isinstance(error, sqlite3.OperationalError | json.JSONDecodeError | UnicodeDecodeError):
-        kind, what = _ERRORS[sqlite3.SQLITE_CORRUPT]
-    if code == sqlite3.SQLITE_CORRUPT_VTAB:
-        what = "has a damaged search index: rebuild_search_index() makes it anew from the log"
-    return kind(f"database {database!r} {what}")
 
 
 def look_at(path: Path) -> sqlite3.Connection:
@@ -84,7 +50,7 @@ def look_at(path: Path) -> sqlite3.Connection:
     # Without a log beside it the file is all there is; to say so keeps SQLite from making the files a log needs.
     logged = Path(f"{path}-wal").exists()
     uri = f"{path.as_uri()}?mode=ro{'' if logged else '&immutable=1'}"
-    return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 
 def recognise(connection: sqlite3.Connection, database: str) -> int:
@@ -145,6 +111,11 @@ class SQLiteStorage:
     def read_only(self) -> bool:
         """Whether nothing can be written."""
         return self._read_only
+
+    @property
+    def syncs(self) -> bool:
+        """Whether a commit waits for the disk, or for a connection."""
+        return self._in_memory or self._durability is Durability.FULL
 
     def describe(self) -> dict[str, str | int]:
         """Return durability, schema and engine versions and the size of the file in bytes."""
@@ -238,7 +209,7 @@ class SQLiteStorage:
         """
         self._gate.acquire()
         self._forking = True
-        self._gate.wait_for(lambda: not self._in_use, timeout=_BUSY_SECONDS)
+        self._gate.wait_for(lambda: not self._in_use, timeout=BUSY_SECONDS)
         if not self._in_memory:
             _close_all(self._idle, self._lock, wait=False)
 
@@ -266,14 +237,14 @@ class SQLiteStorage:
         connection = sqlite3.connect(
             self._location.uri(read_only=self._read_only),
             uri=True,
-            timeout=_BUSY_SECONDS,
+            timeout=BUSY_SECONDS,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
         )
         try:
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             connection.execute(f"PRAGMA synchronous = {self._durability.name}")
             connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # reads the file, and finds what it is
@@ -337,177 +308,6 @@ class SQLiteStorage:
         # First of all, so that a file whose making was cut short is known as ours and completed when next opened.
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         migrate(connection)
-
-
-class SQLiteReading:
-    """One statement, with nothing locked."""
-
-    __slots__ = ("_storage", "_tables")
-
-    def __init__(self, storage: SQLiteStorage) -> None:
-        self._storage = storage
-
-    def __enter__(self) -> Tables:
-        try:
-            self._tables = self._storage.take()
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise translate(error, self._storage.database) from error
-        return self._tables
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._storage.give_back(self._tables)
-        if isinstance(error, Failure):
-            raise translate(error, self._storage.database) from error
-
-
-class SQLiteSnapshot(SQLiteReading):
-    """Several statements that see the same state."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> Tables:
-        tables = super().__enter__()
-        try:
-            tables.connection.execute("BEGIN")
-        except BaseException as error:
-            self.__exit__(type(error), error, error.__traceback__)
-            raise
-        return tables
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if self._tables.connection.in_transaction:
-                self._tables.connection.execute("ROLLBACK")
-        finally:
-            super().__exit__(kind, error, trace)
-
-
-class SQLiteWriting:
-    """A transaction that writes: BEGIN IMMEDIATE under the lock, then COMMIT, or ROLLBACK on an exception.
-
-    A signal handler may raise anywhere (Ctrl-C does), even before ``__exit__`` has begun; then the object is dropped,
-    and dropping it ends the transaction.
-    """
-
-    __slots__ = ("_storage", "_tables")
-
-    def __init__(self, storage: SQLiteStorage) -> None:
-        self._tables: Tables | None = None
-        self._storage = storage
-
-    def __enter__(self) -> Tables:
-        storage = self._storage
-        try:
-            tables = self._tables = storage.take()
-            storage.lock.acquire()
-            tables.connection.execute("BEGIN IMMEDIATE")
-            tables.start_writing()
-        except BaseException as error:
-            self._end()
-            if isinstance(error, sqlite3.Error):
-                raise translate(error, storage.database) from error
-            raise
-        return tables
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        tables = self._tables
-        try:
-            if kind is None and tables is not None:
-                tables.connection.execute("COMMIT")
-                tables.stop_writing(keep_names=True)
-        except sqlite3.Error as failed:
-            error = failed
-        finally:
-            self._end()
-        if isinstance(error, Failure):
-            raise translate(error, self._storage.database) from error
-
-    def __del__(self) -> None:
-        while getattr(self, "_tables", None) is not None:  # interrupted again, it goes on where it was
-            with suppress(BaseException):
-                self._end()
-
-    def _end(self) -> None:
-        """Undo what is not committed, and let go of the lock and the connection; does no harm if called again."""
-        storage, tables = self._storage, self._tables
-        try:
-            # SQLite rolls back by itself when the disk is full; a second ROLLBACK would hide the first error.
-            if tables is not None and tables.connection.in_transaction:
-                tables.connection.execute("ROLLBACK")
-        finally:
-            try:
-                storage.lock.release()
-            finally:
-                self._tables = None
-                if tables is not None:
-                    tables.stop_writing(keep_names=False)
-                    storage.give_back(tables)
-
-
-class SQLiteSearching(SQLiteWriting):
-    """Several statements that see the same state, of which a search index holds all.
-
-    Where the index lags behind it catches up first, in the turn of a writer; and the snapshot begins before the next
-    one has its turn.
-    """
-
-    __slots__ = ("_index",)
-
-    def __init__(self, storage: SQLiteStorage, index: SearchIndex) -> None:
-        super().__init__(storage)
-        self._index = index
-
-    def __enter__(self) -> Tables:
-        storage = self._storage
-        try:
-            tables = self._tables = storage.take()
-            tables.connection.execute("BEGIN")
-            if not is_current(tables.connection, self._index):
-                if storage.read_only:  # what cannot be kept in the file is made, and kept, for this connection alone
-                    while not catch_up(tables.connection, self._index, temporary=True):
-                        pass
-                else:
-                    tables.connection.execute("ROLLBACK")
-                    self._catch_up(tables.connection)
-        except BaseException as error:
-            self._end()
-            if isinstance(error, sqlite3.Error):
-                raise translate(error, storage.database) from error
-            raise
-        return tables
-
-    def _catch_up(self, connection: sqlite3.Connection) -> None:
-        done = False
-        while not done:
-            self._storage.lock.acquire()
-            connection.execute("BEGIN IMMEDIATE")
-            done = catch_up(connection, self._index)
-            connection.execute("COMMIT")
-            connection.execute("BEGIN")
-            is_current(connection, self._index)  # a snapshot begins with the first statement that reads
-            self._storage.lock.release()
-            if not done:
-                connection.execute("ROLLBACK")
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        tables = self._tables
-        try:
-            if kind is None and tables is not None and self._storage.read_only:
-                tables.connection.execute("COMMIT")  # of what is temporary; nothing else was written
-        except sqlite3.Error as failed:
-            error = failed
-        finally:
-            self._end()
-        if isinstance(error, Failure):
-            raise translate(error, self._storage.database) from error
 
 
 class _Location:

@@ -8,6 +8,7 @@ told by a bare commit of one row in plain sqlite3 (WAL, synced). All messages ar
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import sqlite3
 import statistics
@@ -51,10 +52,10 @@ class Row(NamedTuple):
         return faster if self.most is None else f"{faster}; full <= {self.most:g} commits"
 
 
-PUT = Row("put", 20, least=100, most=2)
+PUT = Row("put", 40, least=100, most=2)
 GET = Row("get", 5)
 PUTS = Row(f"batch of {BATCH} messages", 1)
-WINDOWED_PUT = Row("put, window of 30,000 tokens", 20)
+WINDOWED_PUT = Row("put, window of 30,000 tokens", 40)
 WINDOWED_GET = Row("get, window of 30,000 tokens", 5)
 ROWS = (PUT, GET, WINDOWED_PUT, WINDOWED_GET, PUTS)
 
@@ -80,7 +81,8 @@ async def opened(stack: ExitStack, folder: Path, size: int) -> dict[str, dict[Ro
                 memory = AMFSMemory.from_memory(handle, session_id="s", token_limit=limit)
             if size:
                 await memory.aput_messages([message() for _ in range(size)])
-            calls |= {put: lambda memory=memory: memory.aput(message()), get: memory.aget}
+            said = itertools.cycle([message() for _ in range(BATCH)])
+            calls |= {put: lambda memory=memory, said=said: memory.aput(next(said)), get: memory.aget}
             if put is PUT:
                 batch = [message() for _ in range(BATCH)]
                 calls[PUTS] = lambda memory=memory, batch=batch: memory.aput_messages(batch)
@@ -96,8 +98,10 @@ def bare_commit(connection: sqlite3.Connection) -> Call:
         connection.execute(f"PRAGMA {pragma}")
     connection.execute("CREATE TABLE message(id INTEGER PRIMARY KEY, session TEXT, value TEXT)")
 
+    said = itertools.cycle([message() for _ in range(BATCH)])
+
     async def commit() -> None:
-        text = message().model_dump_json()
+        text = next(said).model_dump_json()
         connection.execute("INSERT INTO message(session, value) VALUES(?, ?)", ("s", text))
 
     return commit

@@ -145,7 +145,9 @@ class AMFSChatStore(AsyncDBChatStore):
 
     def conversation(self, key: str) -> Conversation:
         """Return the messages of a session, wherever they stand."""
-        return self._conversations.setdefault(key, Conversation(self.memory, key))
+        if key not in self._conversations:
+            self._conversations[key] = Conversation(self.memory, key)
+        return self._conversations[key]
 
     def standing(
         self, key: str, status: MessageStatus | None = MessageStatus.ACTIVE, branch: str | None = None
