@@ -289,7 +289,7 @@ async def test_the_window_follows_what_happens_beside_it(mem, small, user):
     await small.aset([user("word " * 19)])
     await small.aput(user("one"))
     assert len(await small.aget()) == 2
-    mem.delete("chat/s", mem.list("chat/s", memory_type="message")[0].key)
+    mem.delete("chat/s", small.sql_store.standing("s").entries[0].key)
     await small.aput(user("word " * 18))
     assert texts(await small.aget())[0] == "one"
 
