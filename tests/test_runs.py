@@ -17,6 +17,7 @@ import pytest
 from amfs import (
     AgentMemory,
     AsyncAgentMemory,
+    Delete,
     EntryNotFoundError,
     Event,
     Find,
@@ -254,6 +255,19 @@ def test_what_happens_in_a_run_carries_its_id(mem: AgentMemory) -> None:
     entry = mem.write(P, K, 3)
     assert (entry.run_id, entry.session_id) == (None, mem.session_id)
     assert [event.run_id for event in mem.timeline(agent_id="*")][:3] == [None, "outer", "outer"]
+
+
+def test_what_is_written_in_a_step_of_a_run_names_it(mem: AgentMemory) -> None:
+    with mem.run() as run:
+        with run.attached("step 1"):
+            mem.write(P, K, 1)
+            mem.apply([Put(entity_path=P, key=K, value=2), Delete(entity_path=P, key="other")])
+            with mem.transaction("because") as tx:
+                tx.write(P, K, 3)
+            mem.delete(P, K)
+        mem.write(P, K, 4)
+    told = [(event.details.get("task"), event.details.get("message")) for event in mem.timeline()]
+    assert told == [(None, None), ("step 1", None), ("step 1", "because"), ("step 1", None), ("step 1", None)]
 
 
 @pytest.mark.parametrize(

@@ -73,19 +73,18 @@ def _apply(context: WriteContext, batch: Batch, message: str) -> list[Any]:
         results[position] = _read(context, operation)
     runs.observe_writing(context, results)
     final = _final_writes(context, batch, results)
-    details = json.dumps({"message": message}, ensure_ascii=False) if message else None
     context.group = context.seq + 1 if len(final) + len(batch.renewals) > 1 else None
     written = {(slot.path, slot.key) for slot in final}
     for position, named in batch.renewals.items():
         # What the batch writes has a deadline of its own.
-        results[position] = (named.path, named.key) not in written and versions.renew(context, named, details)
+        results[position] = (named.path, named.key) not in written and versions.renew(context, named, message)
     for slot, (write, positions) in final.items():
         if isinstance(write, CheckedPut):
-            entry = versions.write(context, write, details)
+            entry = versions.write(context, write, message)
             for position in positions:
                 results[position] = entry
         else:
-            versions.delete(context, Named(slot.path, slot.key, slot.owner == SHARED), details)
+            versions.delete(context, Named(slot.path, slot.key, slot.owner == SHARED), message)
     return results
 
 

@@ -150,7 +150,8 @@ class Run:
     def attached(self, task: str | None = None) -> Generator[Self]:
         """Make this the current run of the context without ending it on leaving.
 
-        ``task`` names the step of the run that acts, and stands in the details of the reads recorded inside.
+        ``task`` names the step of the run that acts, and stands in the details of what is written, deleted and read
+        inside.
         """
         outer, outer_task = _current.get(), timeline.acting_task.get()
         _current.set({**outer, self._scope: self})

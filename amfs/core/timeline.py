@@ -77,6 +77,13 @@ def append(
     return seq
 
 
+def told_of_write(message: str) -> str | None:
+    """Return what the event of a write or deletion shows besides the version: why, and in which step of the run."""
+    details = {"message": message, "task": acting_task.get()}
+    told = {name: text for name, text in details.items() if text}
+    return json.dumps(told, ensure_ascii=False) if told else None
+
+
 def cross_agent_reads(context: WriteContext, entries: Sequence[Entry], task: str | None = None) -> None:
     """Record that this agent read entries of others: one event per author, on the author's timeline."""
     task = task or acting_task.get()

@@ -11,7 +11,7 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
-from amfs.core import conflicts, fields, moments, validation
+from amfs.core import conflicts, fields, moments, timeline, validation
 from amfs.core.context import Context, Sighting, WriteContext, instant
 from amfs.core.evidence import posterior
 from amfs.core.validation import Named
@@ -47,8 +47,8 @@ _new, _set = object.__new__, object.__setattr__
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def write(context: WriteContext, put: CheckedPut, details: str | None = None) -> Entry:
-    """Append a version and return it. ``details`` is JSON that the event shows besides its own."""
+def write(context: WriteContext, put: CheckedPut, message: str = "") -> Entry:
+    """Append a version and return it; its event shows ``message``, if there is one."""
     tx = context.tx
     slot = Slot(SHARED if put.shared else context.agent_id, put.path, put.key)
     if put.idempotency_key is not None:
@@ -60,14 +60,14 @@ def write(context: WriteContext, put: CheckedPut, details: str | None = None) ->
     current = present(newest, context.now)
     settled = _settle(context, slot, put, current, newest)
     row = _next_version(context, slot_id, settled, newest, current)
-    tx.append_version(NewVersion(row, _WRITE, None, context.group, None, details))
+    tx.append_version(NewVersion(row, _WRITE, None, context.group, None, timeline.told_of_write(message)))
     if put.idempotency_key is not None:
         tx.records.add_idempotent(context.namespace, context.agent_id, put.idempotency_key, row.seq, _digest(put))
     conflicts.sight(context, slot, row)
     return entry(context, row, slot)
 
 
-def delete(context: WriteContext, wanted: Named, details: str | None = None) -> bool:
+def delete(context: WriteContext, wanted: Named, message: str = "") -> bool:
     """Append a tombstone to the entry that a read would return and say whether there was one."""
     row, slot = find(context, wanted)
     if row is None:
@@ -78,12 +78,12 @@ def delete(context: WriteContext, wanted: Named, details: str | None = None) -> 
     gone = tombstone(row, context.agent_id)._replace(
         seq=seq, ts=context.now, branch=context.branch.id, value_seq=seq, agent=context.agent_id, run=context.run_row
     )
-    context.tx.append_version(NewVersion(gone, _DELETE, None, context.group, None, details))
+    context.tx.append_version(NewVersion(gone, _DELETE, None, context.group, None, timeline.told_of_write(message)))
     conflicts.sight(context, slot, None)
     return True
 
 
-def renew(context: WriteContext, wanted: Named, details: str | None = None) -> bool:
+def renew(context: WriteContext, wanted: Named, message: str = "") -> bool:
     """Append a version with a later deadline to an entry that expires and say whether it was time to."""
     row, slot = find(context, wanted)
     if row is None or row.expires is None:
@@ -99,7 +99,7 @@ def renew(context: WriteContext, wanted: Named, details: str | None = None) -> b
         seq=seq, ts=context.now, branch=context.branch.id, version=row.version + 1, agent=context.agent_id,
         run=context.run_row, expires=context.now + life,
     )  # fmt: skip
-    context.tx.append_version(NewVersion(renewed, _WRITE, None, context.group, None, details))
+    context.tx.append_version(NewVersion(renewed, _WRITE, None, context.group, None, timeline.told_of_write(message)))
     conflicts.sight(context, slot, renewed)
     return True
 

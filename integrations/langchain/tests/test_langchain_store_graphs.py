@@ -440,7 +440,7 @@ def test_a_write_that_failed_is_made_by_the_next_attempt(memory, store):
     ]  # fmt: skip
 
 
-def test_a_cross_agent_read_names_its_task(memory, store):
+def test_reads_and_writes_name_their_task(memory, store):
     memory.as_agent("author").write("notes/u1", "k", {"text": "x"})
     memory.as_agent("author").write("notes/u1", "k2", {"text": "x"})
     tasks = []
@@ -448,11 +448,13 @@ def test_a_cross_agent_read_names_its_task(memory, store):
     def first(state: State, runtime: Runtime) -> State:
         tasks.append(runtime.execution_info.task_id)
         runtime.store.get(NOTES, "k")
+        runtime.store.put(NOTES, "mine", {"text": "first"})
         return state
 
     async def second(state: State, runtime: Runtime) -> State:
         tasks.append(runtime.execution_info.task_id)
         await runtime.store.asearch(NOTES, query="x")
+        await runtime.store.aput(NOTES, "mine", {"text": "second"})
         return state
 
     builder = StateGraph(State).add_node("first", first).add_node("second", second)
@@ -460,4 +462,6 @@ def test_a_cross_agent_read_names_its_task(memory, store):
     asyncio.run(chain.ainvoke({"key": "k"}, config(run_id=(run_id := uuid.uuid4()))))
     events = list(reversed(memory.timeline(agent_id="author", event_type="cross_agent_read")))
     assert [event.details["task"] for event in events] == tasks
+    written = list(reversed(memory.timeline(agent_id="*", event_type="write", limit=2)))
+    assert [event.details["task"] for event in written] == tasks
     assert {event.run_id for event in events} == {str(run_id)}
