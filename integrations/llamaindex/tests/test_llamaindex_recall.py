@@ -421,6 +421,9 @@ def test_settings_that_are_none_are_refused(mem):
     for limit in (-1, True, 1.5, "3", None):
         with pytest.raises(InvalidInputError, match="limit must be a number"):
             Recall(limit=limit)
+    for wrong in ({"filters": None}, {"filters": ["notes"]}, {"brief": 3}, {"brief": None}):
+        with pytest.raises(InvalidInputError, match=next(iter(wrong))):
+            Recall(**wrong)
     for recall in (-1, "much", 2.0):
         with pytest.raises(InvalidInputError):
             remembering(mem, recall)

@@ -32,8 +32,10 @@ def checked(filters: Filters) -> Filters:
     """Return filters as they can be used again and again, or say which of them no search knows.
 
     Raises:
-        InvalidInputError: A name is none of those of ``Filters``. Values are checked by the search.
+        InvalidInputError: They are no mapping, or a name is none of those of ``Filters``. A search checks the values.
     """
+    if not isinstance(filters, Mapping):
+        raise InvalidInputError(f"filters are a mapping of names to values, not {filters!r:.100}")
     unknown = sorted(str(name) for name in filters if name not in Filters.__annotations__)
     if unknown:
         known = ", ".join(Filters.__annotations__)

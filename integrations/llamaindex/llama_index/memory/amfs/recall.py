@@ -60,7 +60,7 @@ class Recall:
         brief: The entity path whose brief is brought as well; True: that of everything.
 
     Raises:
-        InvalidInputError: The limit is no number from 0, or no search knows a filter.
+        InvalidInputError: The limit is no number from 0, the brief no path, or no search knows a filter.
     """
 
     limit: int = 5
@@ -71,6 +71,8 @@ class Recall:
         """Check the settings."""
         if isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 0:
             raise InvalidInputError(f"limit must be a number of entries, 0 or more, not {self.limit!r}")
+        if not isinstance(self.brief, str | bool):
+            raise InvalidInputError(f"brief must be an entity path, True or False, not {self.brief!r:.100}")
         object.__setattr__(self, "filters", checked(self.filters))
 
     @classmethod
