@@ -199,6 +199,7 @@ class AsyncAgentMemory:
         prefix: bool = False,
         include_superseded: bool = False,
         memory_type: MemoryType | str | None = None,
+        after_key: str | None = None,
         at: Moment | None = None,
         limit: int | None = None,
         cursor: str | None = None,
@@ -206,8 +207,8 @@ class AsyncAgentMemory:
     ) -> Page[Entry]:
         """Return the live entries of a path, or of everything; see AgentMemory.list."""
         return self._memory.list(
-            entity_path, prefix=prefix, include_superseded=include_superseded, memory_type=memory_type, at=at,
-            limit=limit, cursor=cursor, branch=branch,
+            entity_path, prefix=prefix, include_superseded=include_superseded, memory_type=memory_type,
+            after_key=after_key, at=at, limit=limit, cursor=cursor, branch=branch,
         )  # fmt: skip
 
     async def history(

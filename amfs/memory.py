@@ -276,6 +276,7 @@ class AgentMemory:
         prefix: bool = False,
         include_superseded: bool = False,
         memory_type: MemoryType | str | None = None,
+        after_key: str | None = None,
         at: Moment | None = None,
         limit: int | None = None,
         cursor: str | None = None,
@@ -287,10 +288,11 @@ class AgentMemory:
 
         ``prefix=True`` takes the paths below as well, by whole segments. ``include_superseded=True`` returns every
         version instead, oldest first, deletions included. Messages are left out unless ``memory_type="message"``.
+        ``after_key=`` skips the keys of a path up to one, by code points, and costs only what it returns.
         Listing is inspection: it records no reads.
         """
         return self._on(branch).read(
-            versions.list_entries, entity_path, prefix, include_superseded, memory_type, at, limit, cursor
+            versions.list_entries, entity_path, prefix, include_superseded, memory_type, after_key, at, limit, cursor
         )
 
     def history(

@@ -274,6 +274,39 @@ def test_a_list_takes_paths_by_whole_segments_and_leaves_messages_out(mem: Agent
     assert "hello" not in values(include_superseded=True)
 
 
+@pytest.mark.parametrize("branch", ["main", "x"])
+def test_a_list_after_a_key(mem: AgentMemory, branch: str) -> None:
+    for key in ("b", "a", "é", "🦀", "c"):
+        mem.write("p", key, key)
+        mem.write("p/below", key, key)
+    mem.write("p", "b", "mine", shared=False)
+    mem.create_branch("x")
+    mem.write("p", "d", "d", branch="x")
+    mem.delete("p", "c", branch="x")
+
+    def keys(**options: Any) -> list[str]:
+        return [entry.key for entry in mem.list("p", branch=branch, **options)]
+
+    everything = keys()
+    for key in ("a", "b", "bb", "d", "é", "🦀", "~"):
+        assert keys(after_key=key) == [one for one in everything if one > key], key
+    first = mem.list("p", after_key="a", limit=2, branch=branch)
+    rest = mem.list("p", after_key="a", cursor=first.next_cursor, branch=branch)
+    assert [entry.key for entry in [*first, *rest]] == keys(after_key="a")
+    now = mem.timeline(limit=1)[0].seq
+    mem.write("p", "zz", 1, branch=branch)
+    assert keys(after_key="b", at=now) == [one for one in everything if one > "b"]
+    assert all(entry.shared for entry in mem.as_agent("other").list("p", after_key="a", branch="main"))
+
+
+def test_a_list_after_a_key_is_of_one_path(mem: AgentMemory) -> None:
+    for options in ({}, {"entity_path": "p", "prefix": True}, {"entity_path": "p", "include_superseded": True}):
+        with pytest.raises(InvalidInputError, match="entity_path"):
+            mem.list(after_key="a", **options)
+    with pytest.raises(InvalidInputError):
+        mem.list("p", after_key="")
+
+
 @pytest.mark.parametrize("limit", [1, 3, 7, 100])
 @pytest.mark.parametrize("branch", ["main", "x"])
 def test_pages_put_together_are_the_whole(mem: AgentMemory, limit: int, branch: str) -> None:

@@ -123,6 +123,10 @@ class Fixture:
         with metering() as self.meter:
             self.mem = AgentMemory("ada", database, durability="normal")
             self.other = self.mem.as_agent("ben")
+            with self.mem.transaction() as tx:
+                for number in range(entries):
+                    tx.write("log", f"{number:06d}", number)
+            self.late = f"{entries - 6:06d}"
             for round_ in range(2):
                 with self.mem.transaction() as tx:
                     for number in range(entries):
@@ -182,6 +186,8 @@ BUDGETS: dict[str, tuple[int, Callable[[Fixture], Any]]] = {
     "read_many": (8, lambda f: f.mem.read_many([("svc-0", f"k{n}") for n in range(5)])),
     "list of a path": (5, lambda f: f.mem.list("svc-0")),
     "list of a path on a branch": (5, lambda f: f.mem.list("svc-0", branch=f.deep)),
+    "list after a key": (5, lambda f: f.mem.list("log", after_key=f.late)),
+    "list after a key on a branch": (5, lambda f: f.mem.list("log", after_key=f.late, branch=f.deep)),
     "a page of everything": (5, lambda f: f.mem.list(limit=5)),
     "history": (5, lambda f: f.mem.history("svc-0", "k20")),
     "timeline": (5, lambda f: f.mem.timeline(limit=5)),

@@ -15,7 +15,7 @@ from amfs.core import conflicts, fields, moments, validation
 from amfs.core.context import Context, Sighting, WriteContext, instant
 from amfs.core.evidence import posterior
 from amfs.core.validation import Named
-from amfs.errors import AmbiguousKeyError, EntryNotFoundError, IdempotencyError
+from amfs.errors import AmbiguousKeyError, EntryNotFoundError, IdempotencyError, InvalidInputError
 from amfs.models import Change, ConflictPolicy, DiffType, Entry, EventType, MemoryType, Page
 from amfs.storage.rows import (
     EVENT_CODE,
@@ -314,11 +314,14 @@ def list_entries(
     prefix: bool,
     include_superseded: bool,
     memory_type: object,
+    after_key: object,
     at: object,
     limit: object,
     cursor: object,
 ) -> Page[Entry]:
     """Return a page of entries, or of their versions."""
+    if after_key is not None and (path is None or prefix or include_superseded):
+        raise InvalidInputError("after_key= is for the entries of one path: pass entity_path and leave prefix out")
     upto = NOW if at is None else moments.view_at(context, at)
     count, after = validation.limit(limit), validation.cursor(cursor)
     kind = None if memory_type is None else MEMORY_CODE[validation.choice("memory_type", memory_type, MemoryType)]
@@ -330,6 +333,7 @@ def list_entries(
         now=context.time() if upto == NOW else None,
         after=-1 if after is None else after,
         limit=count + 1 if count > 0 else -1,
+        after_key=None if after_key is None else validation.key(after_key),
     )
     if include_superseded:
         rows = context.tx.all_versions(context.branch.id, upto, which)

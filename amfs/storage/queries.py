@@ -160,6 +160,8 @@ _RANGES_ALL = "SELECT p.id << 24 AS low, (p.id << 24) + 16777215 AS high FROM pa
 _RANGES_OF_OWNER = _RANGES_ALL.replace("IN (0, ?2)", "= ?2")
 _RANGES_ONE = f"{_RANGES_ALL} AND p.path = ?3"
 _RANGES_BELOW = f"""{_RANGES_ONE} UNION ALL {_RANGES_ALL} AND p.path >= ?3 || '/' AND p.path < ?3 || '0'"""
+_RANGES_AFTER = """SELECT s.id AS low, s.id AS high FROM path p CROSS JOIN slot s ON s.path = p.id AND s.key > ?9
+ WHERE p.owner IN (0, ?2) AND p.path = ?3"""
 _LIVE = """h.live AND (?4 IS NULL OR h.expires IS NULL OR h.expires > ?4)
  AND CASE WHEN ?5 IS NULL THEN h.memory_type <> 5 ELSE h.memory_type = ?5 END"""
 
@@ -170,6 +172,7 @@ LIST_ROOT_ALL = f"""SELECT {_HEAD} FROM head h CROSS JOIN path p ON p.id = h.slo
  WHERE h.branch = ?1 AND h.slot > ?6 AND {_LIVE} ORDER BY h.slot LIMIT ?7"""
 LIST_ROOT_ONE = _LIST_ROOT.format(ranges=_RANGES_ONE)
 LIST_ROOT_BELOW = _LIST_ROOT.format(ranges=_RANGES_BELOW)
+LIST_ROOT_AFTER = _LIST_ROOT.format(ranges=_RANGES_AFTER)
 # ... any other view takes, per slot that any ancestor has, the newest version inside the view. A child's seq is above
 # its fork's, so the highest seq is the nearest one.
 _VIEW = f"""SELECT h.slot AS slot, max(CASE WHEN h.seq <= min(a.upto, ?8) THEN h.seq ELSE
@@ -182,6 +185,7 @@ _LIST_VIEW = f"""SELECT {_LOG.replace("v.", "h.")} FROM ({_VIEW}) q CROSS JOIN l
 LIST_VIEW_ALL = _LIST_VIEW.format(ranges=_RANGES_ALL)
 LIST_VIEW_ONE = _LIST_VIEW.format(ranges=_RANGES_ONE)
 LIST_VIEW_BELOW = _LIST_VIEW.format(ranges=_RANGES_BELOW)
+LIST_VIEW_AFTER = _LIST_VIEW.format(ranges=_RANGES_AFTER)
 PRIVATE = f"""SELECT {_LOG.replace("v.", "h.")} FROM (
  {_VIEW.format(ranges=_RANGES_OF_OWNER)}) q CROSS JOIN log h ON h.seq = q.seq
  WHERE h.live AND (h.expires IS NULL OR h.expires > ?4) ORDER BY q.slot"""

@@ -353,7 +353,8 @@ class TimelineFilter(NamedTuple):
 class ListFilter(NamedTuple):
     """Which entries of a view to return, in the order in which their slots were first written.
 
-    ``path`` None is every path; ``prefix`` adds the paths below it. ``now`` hides what has expired (None: nothing
+    ``path`` None is every path; ``prefix`` adds the paths below it; of one path,
+    ``after_key`` leaves keys up to it out. ``now`` hides what has expired (None: nothing
     has). ``memory_type`` None is every type but messages.
     """
 
@@ -364,6 +365,7 @@ class ListFilter(NamedTuple):
     now: int | None
     after: int
     limit: int
+    after_key: str | None = None
 
 
 class SearchIndex(Enum):

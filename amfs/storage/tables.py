@@ -293,7 +293,12 @@ class Tables:
         return _version(self._numbered(q.NEWEST_BY, (branch, slot, author)))
 
     def list(self, branch: BranchRow, upto: int, which: ListFilter) -> list[VersionRow]:
-        if upto == NOW and branch.parent is None:
+        is_root = upto == NOW and branch.parent is None
+        if which.after_key is not None:
+            statement = q.LIST_ROOT_AFTER if is_root else q.LIST_VIEW_AFTER
+            parameters = (*_list_parameters(branch, which), upto, which.after_key)
+            return [VersionRow._make(row) for row in self._numbered(statement, parameters)]
+        if is_root:
             statement = _by_range(which, q.LIST_ROOT_ALL, q.LIST_ROOT_ONE, q.LIST_ROOT_BELOW)
             return [VersionRow._make(row) for row in self._numbered(statement, _list_parameters(branch, which))]
         statement = _by_range(which, q.LIST_VIEW_ALL, q.LIST_VIEW_ONE, q.LIST_VIEW_BELOW)

@@ -9,8 +9,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from langchain_core.chat_history import BaseChatMessageHistory
+from langchain_core.messages import SystemMessage
 
-from amfs.frameworks.conversations import Conversation
+from amfs.frameworks.conversations import Conversation, Message
 from langchain_amfs.messages import from_value, to_value
 
 if TYPE_CHECKING:
@@ -59,18 +60,18 @@ class AMFSChatMessageHistory(BaseChatMessageHistory):
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Add messages in one transaction."""
-        values = [to_value(message) for message in messages]
-        if not values:
+        added = [Message(to_value(message), isinstance(message, SystemMessage)) for message in messages]
+        if not added:
             return
         branch = self.memory.branch
-        self.memory.apply(self._conversation.additions(branch, values), branch=branch)
+        self.memory.apply(self._conversation.additions(branch, added), branch=branch)
 
     def clear(self) -> None:
         """Archive all messages: the conversation is empty, and they are still in the memory and its history."""
         branch = self.memory.branch
         entries = self._active(branch)
         if entries:
-            self.memory.apply(self._conversation.archival(branch, entries[-1].key), branch=branch)
+            self.memory.apply(self._conversation.clearing(branch, entries[-1].key), branch=branch)
 
     async def aget_messages(self) -> list[BaseMessage]:
         """Return the messages, without a wait on the event loop."""
@@ -85,5 +86,4 @@ class AMFSChatMessageHistory(BaseChatMessageHistory):
         await asyncio.to_thread(self.clear)
 
     def _active(self, branch: str) -> list[Entry]:
-        standing = self._conversation.standing(branch)
-        return [entry for entry in standing.entries if not standing.is_archived(entry)]
+        return self._conversation.active(branch).entries

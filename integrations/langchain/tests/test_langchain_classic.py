@@ -104,7 +104,7 @@ def test_which_input_and_output_is_kept(memory):
 def test_a_save_that_fails_keeps_neither(memory):
     mine = AMFSMemory(memory=memory)
     with pytest.raises(InvalidValueError):
-        mine.save_context({"input": "fine"}, {"output": "\ud800"})
+        mine.save_context({"input": "fine"}, {"output": AIMessage("no JSON", additional_kwargs={"n": object()})})
     assert mine.buffer == ""
 
 

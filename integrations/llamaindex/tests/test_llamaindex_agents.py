@@ -82,13 +82,20 @@ async def test_function_agent_with_a_tool_that_fails(calculator, memory, call, s
     assert contents[3] == ("assistant", "Sorry")
 
 
-async def test_chat_history_replaces_and_keeps_the_old_in_the_history(mem, calculator, memory, user, say):
+async def test_chat_history_archives_what_stood_before_and_goes_on(calculator, memory, user, say):
     await memory.aput(user("precious"))
-    before = mem.timeline(limit=1, include_messages=True)[0].seq
     await calculator(say("fine")).run(user_msg="now", chat_history=[user("a"), say("b")], memory=memory)
-    assert [content for _, content in shape(await memory.aget_all())] == ["a", "b", "now", "fine"]
-    (entry,) = mem.list("chat/s", memory_type="message", at=before)
-    assert entry.value["blocks"][0]["text"] == "precious"
+    assert [content for _, content in shape(await memory.aget())] == ["a", "b", "now", "fine"]
+    assert [content for _, content in shape(await memory.aget_all())] == ["precious", "a", "b", "now", "fine"]
+
+
+async def test_chat_history_that_is_known_already_is_not_stored_again(mem, calculator, memory, say):
+    for turn, number in enumerate(("one", "two", "three")):
+        history = await memory.aget()
+        assert len(history) == 2 * turn
+        await calculator(say(number)).run(user_msg=number.upper(), chat_history=history, memory=memory)
+    assert [content for _, content in shape(await memory.aget_all())] == ["ONE", "one", "TWO", "two", "THREE", "three"]
+    assert not mem.list("chat-state", prefix=True, memory_type="message")
 
 
 async def test_agent_state_does_not_leak_into_the_memory(memory, scripted, say, user):

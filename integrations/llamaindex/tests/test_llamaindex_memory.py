@@ -97,7 +97,8 @@ def test_the_same_without_async(memory, user, say):
     memory.put_messages([say("hi"), user("how are you?")])
     assert texts(memory.get(input="ignored", initial_token_count=3)) == ["hello", "hi", "how are you?"]
     memory.set([user("anew")])
-    assert memory.get_all() == [user("anew")]
+    assert memory.get() == [user("anew")]
+    assert texts(memory.get_all()) == ["hello", "hi", "how are you?", "anew"]
     memory.reset()
     assert memory.get_all() == []
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import pickle
 
 import pytest
 from llama_index.core.base.llms.types import (
+    BaseContentBlock,
     ChatMessage,
     CitableBlock,
     ImageBlock,
@@ -21,9 +23,23 @@ from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, Messag
 from llama_index.memory.amfs import AMFSChatStore
 
 from amfs import AgentMemory
-from amfs.errors import AMFSError, InvalidValueError
+from amfs.errors import InvalidValueError
 
 ACTIVE, ARCHIVED = MessageStatus.ACTIVE, MessageStatus.ARCHIVED
+
+
+class Hologram(BaseContentBlock):
+    """A block of a kind that LlamaIndex does not know."""
+
+    block_type: str = "hologram"
+
+
+UNKNOWN = ChatMessage(role="user", content="and a hologram")
+UNKNOWN.blocks.append(Hologram())
+
+
+def system(text: str) -> ChatMessage:
+    return ChatMessage(role=MessageRole.SYSTEM, content=text)
 
 
 @pytest.fixture
@@ -97,7 +113,7 @@ async def test_session_ids_may_hold_anything_and_never_mix(store, user, session)
 
 async def test_a_batch_is_one_transaction(mem, store, user):
     with pytest.raises(InvalidValueError):
-        await store.add_messages("s", [user("good"), user("a NUL: \0")])
+        await store.set_messages("s", [user("good"), UNKNOWN])
     assert await store.get_messages("s") == []
     await store.add_messages("s", [user("one"), user("two")])
     events = mem.timeline(include_messages=True)
@@ -158,7 +174,7 @@ async def test_archived_messages_of_an_otherwise_empty_session(store, user):
     assert texts(await store.get_messages("s", status=ARCHIVED)) == ["old"]
     await store.set_messages("s", [user("older"), user("oldest")], status=ARCHIVED)
     await store.add_message("s", user("new"))
-    assert texts(await store.get_messages("s", status=ARCHIVED)) == ["older", "oldest"]
+    assert texts(await store.get_messages("s", status=ARCHIVED)) == ["old", "now", "older", "oldest"]
     assert texts(await store.get_messages("s")) == ["new"]
 
 
@@ -185,22 +201,106 @@ async def test_deleting(store, user):
     assert texts(await store.get_messages("s")) == ["again"]
 
 
-async def test_what_is_replaced_stays_in_the_history(mem, store, user):
-    await store.add_messages("s", [user("precious"), user("words")])
-    before = mem.timeline(limit=1, include_messages=True)[0].seq
-    await store.set_messages("s", [user("new")])
-    assert texts(await store.get_messages("s", status=None)) == ["new"]
-    assert [entry.value["blocks"][0]["text"] for entry in mem.list("chat/s", memory_type="message", at=before)] == [
-        "precious",
-        "words",
-    ]
+async def test_what_is_replaced_is_archived_instructions_too(mem, store, user):
+    await store.add_messages("s", [system("Be kind."), user("precious"), user("words")])
+    await store.archive_oldest_messages("s", 2)
+    await store.set_messages("s", [system("Be brief."), user("new")])
+    assert texts(await store.get_messages("s")) == ["Be brief.", "new"]
+    assert texts(await store.get_messages("s", status=ARCHIVED)) == ["Be kind.", "precious", "words"]
+    await store.archive_oldest_messages("s", 2)
+    assert texts(await store.get_messages("s")) == ["Be brief."]
+    await store.set_messages("s", [])
+    assert await store.get_messages("s") == []
+    assert await store.count_messages("s", status=None) == 5
+    assert mem.timeline(event_type="delete", include_messages=True)[-1].details["entity_path"] == "chat-state/s"
+
+
+async def test_what_stands_already_is_not_stored_again(mem, store, user):
+    await store.add_messages("s", [system("Be kind."), user("one")])
+    written = mem.stats().versions
+    await store.set_messages("s", [system("Be kind."), user("one")])
+    assert mem.stats().versions == written
+    await store.set_messages("s", [system("Be kind."), user("one"), user("two")])
+    assert mem.stats().versions == written + 1
+    assert texts(await store.get_messages("s", status=None)) == ["Be kind.", "one", "two"]
 
 
 async def test_replacing_is_one_transaction(store, user):
     await store.add_message("s", user("precious"))
-    with pytest.raises(AMFSError):
-        await store.set_messages("s", [user("a NUL: \0")])
+    with pytest.raises(InvalidValueError):
+        await store.set_messages("s", [UNKNOWN])
     assert texts(await store.get_messages("s")) == ["precious"]
+
+
+async def test_boundaries_moved_on_two_branches_do_not_conflict(mem, store, user):
+    await store.add_messages("s", [system("Be kind."), user("1"), user("2"), user("3")])
+    with mem.experiment("other") as experiment:
+        await store.set_messages("s", [user("theirs")])
+    await store.archive_oldest_messages("s", 3)
+    await store.add_message("s", user("mine"))
+    assert experiment.merge().conflicts == ()
+    assert texts(await store.get_messages("s")) == ["theirs", "mine"]
+    assert await store.count_messages("s", status=None) == 6
+
+
+# --- what no entry holds ---------------------------------------------------------------------------------------------
+
+ODD = {
+    "an image of 5 MB": ChatMessage(role="user", blocks=[ImageBlock(image=b"\x89PNG" + bytes(5_000_000))]),
+    "a tool that said 1 MB": ChatMessage(
+        role="tool", content="\u6f22" * 400_000, additional_kwargs={"tool_call_id": "call-a"}
+    ),
+    "NUL": ChatMessage(role="tool", content="ELF\0\0", additional_kwargs={"tool_call_id": "call-a"}),
+    "a lone surrogate": ChatMessage(role="user", content="\ud83d"),
+    "a number of 40 digits": ChatMessage(role="user", content="x", additional_kwargs={"n": 10**40}),
+    "deep": ChatMessage(role="user", content="x", additional_kwargs={"a": json.loads("[" * 100 + "]" * 100)}),
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+async def test_what_no_entry_holds_comes_back_equal(mem, store, user, odd):
+    await store.add_messages("s", [user("before"), odd, user("after")])
+    assert await store.get_messages("s") == [user("before"), odd, user("after")]
+    await store.archive_oldest_messages("s", 1)
+    assert await store.get_messages("s") == [odd, user("after")]
+    assert await store.get_messages("s", status=None) == [user("before"), odd, user("after")]
+    assert await store.delete_message("s", 1) == odd
+    assert mem.list("chat-parts", prefix=True, memory_type="message") == []
+    assert texts(await store.get_messages("s", status=None)) == ["before", "after"]
+
+
+async def test_large_messages_of_two_branches_come_together(mem, store):
+    one, other = ODD["an image of 5 MB"], ODD["a tool that said 1 MB"]
+    with mem.experiment("other") as experiment:
+        await store.add_message("s", one)
+    await store.add_message("s", other)
+    experiment.merge()
+    assert await store.get_messages("s") == [one, other]
+
+
+async def test_a_message_that_is_refused_takes_no_other_along(store, call, answer, user):
+    refused = answer("look", "nothing")
+    refused.additional_kwargs["object"] = object()
+    with pytest.raises(InvalidValueError, match=r"a message of the tool cannot be stored: .*type"):
+        await store.add_messages("s", [call("look"), refused, user("go on"), UNKNOWN])
+    first, second, third, last = await store.get_messages("s")
+    assert (first, third) == (call("look"), user("go on"))
+    assert second.role == MessageRole.TOOL
+    assert second.additional_kwargs == {"tool_call_id": "call-look"}
+    assert "not stored" in second.content
+    assert "not stored" in last.content
+
+
+async def test_a_block_of_another_version_is_shown_as_such(mem, store, user):
+    await store.add_message("s", user("before"))
+    (entry,) = mem.list("chat/s", memory_type="message")
+    blocks = [{"block_type": "hologram", "rays": 7}, {"block_type": "text", "text": "and words"}]
+    value = {"role": "user", "additional_kwargs": {}, "blocks": blocks}
+    mem.write("chat/s", f"{entry.key}-later", value, memory_type="message")
+    before, later = await store.get_messages("s")
+    assert before == user("before")
+    assert "'hologram'" in later.blocks[0].text
+    assert later.blocks[1].text == "and words"
 
 
 async def test_order_survives_a_clock_that_was_set_back(database, user):

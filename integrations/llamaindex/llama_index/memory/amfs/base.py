@@ -15,7 +15,8 @@ from llama_index.core.memory import Memory
 from llama_index.core.memory.memory import DEFAULT_TOKEN_LIMIT, generate_chat_store_key
 from llama_index.core.storage.chat_store.base_db import MessageStatus
 from llama_index.memory.amfs.block import AMFSMemoryBlock
-from llama_index.memory.amfs.chat_store import AMFSChatStore, is_pinned, select
+from llama_index.memory.amfs.chat_store import AMFSChatStore
+from llama_index.memory.amfs.messages import from_value
 from llama_index.memory.amfs.recall import Recall, Recollection, fitting, question_of, with_quotes
 from llama_index.memory.amfs.reference import Reference, refer
 from llama_index.memory.amfs.tokens import count_tokens
@@ -250,7 +251,7 @@ class AMFSMemory(Memory):
         _run(self.aput_messages(messages))
 
     def set(self, messages: list[ChatMessage]) -> None:
-        """Replace all messages. The replaced ones stay in the history of the database."""
+        """Make these the active messages. Nothing is erased: those that stood before are archived."""
         _run(self.aset(messages))
 
     def reset(self) -> None:
@@ -309,21 +310,22 @@ class AMFSMemory(Memory):
         path, key = event.details["entity_path"], event.details["key"]
         conversation = self.sql_store.conversation(self.session_id)
         if path != conversation.state_path:
-            return path == conversation.path
+            return path in (conversation.path, conversation.kept_path)
         known = key == window.boundary and event.event_type is EventType.WRITE
         return not known and key >= window.boundary
 
     def _count_again(self, branch: str, seq: int) -> Window:
-        standing = self.sql_store.standing(self.session_id, branch)
+        standing = self.sql_store.standing(self.session_id, branch=branch)
         newest = max((entry.seq for entry in standing.entries), default=0)
         window = Window(max(seq, newest), standing.boundary)
-        for entry in select(standing, MessageStatus.ACTIVE):
-            window.add(self._counted(entry, ChatMessage.model_validate(entry.value)))
+        for entry in standing.entries:
+            window.add(self._counted(entry, from_value(entry.value)))
         return window
 
     def _counted(self, entry: Entry, message: ChatMessage) -> Counted:
         tokens = self._estimate_token_count(message)
-        return Counted(entry.key, tokens, message.role == MessageRole.USER, is_pinned(entry))
+        is_kept = entry.entity_path == self.sql_store.conversation(self.session_id).kept_path
+        return Counted(entry.key, tokens, message.role == MessageRole.USER, is_kept)
 
     async def _archive(self, branch: str, boundary: str) -> None:
         ejected = self._ejected(branch, boundary) if self.memory_blocks else []
@@ -343,11 +345,9 @@ class AMFSMemory(Memory):
         await asyncio.gather(*blocks)
 
     def _ejected(self, branch: str, boundary: str) -> list[ChatMessage]:
-        active = select(self.sql_store.standing(self.session_id, branch), MessageStatus.ACTIVE)
+        active = self.sql_store.standing(self.session_id, branch=branch)
         return [
-            ChatMessage.model_validate(entry.value)
-            for entry in active
-            if entry.key <= boundary and not is_pinned(entry)
+            from_value(entry.value) for entry in active.entries if entry.key <= boundary and not active.is_kept(entry)
         ]
 
     # --- by reference ---------------------------------------------------------------------------------------

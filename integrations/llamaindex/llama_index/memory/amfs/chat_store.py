@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus
+from llama_index.memory.amfs.messages import from_value, stand_in, to_message
 from llama_index.memory.amfs.reference import Reference, refer
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from amfs import AgentMemory, AsyncAgentMemory
-from amfs.frameworks.conversations import CHATS, Conversation, Standing, deletions, session_of
+from amfs.errors import InvalidValueError
+from amfs.frameworks.conversations import CHATS, Conversation, Message, Standing, session_of
 from amfs.models import Entry, MemoryType, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["AMFSChatStore", "is_pinned", "select"]
+    from llama_index.core.base.llms.types import ChatMessage
 
-_PINNED = frozenset({MessageRole.SYSTEM.value, MessageRole.DEVELOPER.value})
+__all__ = ["AMFSChatStore"]
 
 
 class AMFSChatStore(AsyncDBChatStore):
@@ -63,9 +64,9 @@ class AMFSChatStore(AsyncDBChatStore):
         offset: int | None = None,
     ) -> list[ChatMessage]:
         """Return the messages of a session, oldest first, as fresh copies; ``status=None`` means all."""
-        standing = self.standing(key)
+        standing = self.standing(key, status)
         start = offset or 0
-        entries = select(standing, status)[start : None if limit is None else start + limit]
+        entries = standing.entries[start : None if limit is None else start + limit]
         foreign = [(entry.entity_path, entry.key) for entry in entries if entry.agent_id != self.memory.agent_id]
         if foreign:
             await self._verbs.read_many(foreign, branch=standing.branch)
@@ -73,7 +74,7 @@ class AMFSChatStore(AsyncDBChatStore):
 
     async def count_messages(self, key: str, status: MessageStatus | None = MessageStatus.ACTIVE) -> int:
         """Return how many messages a session has; ``status=None`` means all."""
-        return len(select(self.standing(key), status))
+        return len(self.standing(key, status).entries)
 
     async def add_message(self, key: str, message: ChatMessage, status: MessageStatus = MessageStatus.ACTIVE) -> None:
         """Append a message to a session."""
@@ -85,56 +86,60 @@ class AMFSChatStore(AsyncDBChatStore):
         """Append messages to a session in one transaction; archived ones go before the active ones."""
         if status is MessageStatus.ACTIVE:
             await self.append(key, messages)
-        else:
-            standing = self.standing(key)
-            await self._add_archived(
-                standing, key, messages, before_active=bool(select(standing, MessageStatus.ACTIVE))
-            )
+        elif messages:
+            active, added = self.standing(key), list(map(to_message, messages))
+            added = self.conversation(key).archived_additions(active, added, before_active=bool(active.entries))
+            await self._verbs.apply(added, branch=active.branch)
 
     async def set_messages(
         self, key: str, messages: list[ChatMessage], status: MessageStatus = MessageStatus.ACTIVE
     ) -> None:
-        """Replace all messages of a session in one transaction. The replaced ones stay in the history."""
-        standing = self.standing(key)
-        removed = deletions(standing.entries)
-        if status is MessageStatus.ACTIVE:
-            added = self.conversation(key).additions(standing.branch, _values(messages))
-            await self._verbs.apply([*removed, *added], branch=standing.branch)
+        """Make these the active messages (or the archived ones) of a session, in one transaction.
+
+        Nothing is erased: those that stood before are archived, system messages too. If the new ones begin with all
+        that are active, only the others are added.
+        """
+        conversation, standing = self.conversation(key), self.standing(key)
+        new, known = list(map(to_message, messages)), [entry.value for entry in standing.entries]
+        if status is MessageStatus.ARCHIVED:
+            clearing = self._clearing(standing, key)
+            added = conversation.archived_additions(standing, new, before_active=False)
+            await self._verbs.apply(added or clearing, branch=standing.branch)
+        elif [message.value for message in new[: len(known)]] == known:
+            added = conversation.additions(standing.branch, new[len(known) :])
+            await self._verbs.apply(added, branch=standing.branch)
         else:
-            await self._add_archived(standing, key, messages, removed=removed)
+            added = conversation.additions(standing.branch, new)
+            await self._verbs.apply([*self._clearing(standing, key), *added], branch=standing.branch)
 
     async def delete_message(self, key: str, idx: int) -> ChatMessage | None:
         """Delete the message at a position counted from the oldest, archived ones included, and return it."""
-        standing = self.standing(key)
-        chosen = standing.entries[idx : idx + 1] if idx >= 0 else []
-        await self._verbs.apply(deletions(chosen), branch=standing.branch)
-        return next(iter(_messages(chosen)), None)
+        standing = self.standing(key, None)
+        return next(iter(await self._delete(key, standing, standing.entries[idx : idx + 1] if idx >= 0 else [])), None)
 
     async def delete_messages(self, key: str, status: MessageStatus | None = None) -> None:
         """Delete the messages of a session; ``status=None`` means all. They stay in the history."""
-        standing = self.standing(key)
-        await self._verbs.apply(deletions(select(standing, status)), branch=standing.branch)
+        standing = self.standing(key, status)
+        await self._delete(key, standing, standing.entries)
 
     async def delete_oldest_messages(self, key: str, n: int) -> list[ChatMessage]:
         """Delete the oldest ``n`` active messages and return them."""
         standing = self.standing(key)
-        oldest = select(standing, MessageStatus.ACTIVE)[: max(n, 0)]
-        await self._verbs.apply(deletions(oldest), branch=standing.branch)
-        return _messages(oldest)
+        return await self._delete(key, standing, standing.entries[: max(n, 0)])
 
     async def archive_oldest_messages(self, key: str, n: int) -> list[ChatMessage]:
         """Archive what can be archived of the oldest ``n`` active messages and return it."""
         standing = self.standing(key)
-        oldest = select(standing, MessageStatus.ACTIVE)[: max(n, 0)]
-        archived = [entry for entry in oldest if not is_pinned(entry)]
+        archived = [entry for entry in standing.entries[: max(n, 0)] if not standing.is_kept(entry)]
         if archived:
             await self.archive_through(key, archived[-1].key, standing.branch)
         return _messages(archived)
 
     async def get_keys(self) -> list[str]:
         """Return the ids of all sessions that have messages."""
-        entries = self.memory.list(CHATS, prefix=True, memory_type=MemoryType.MESSAGE)
-        return [session_of(path) for path in sorted({entry.entity_path for entry in entries})]
+        message = MemoryType.MESSAGE
+        entries = [entry for path in CHATS for entry in self.memory.list(path, prefix=True, memory_type=message)]
+        return sorted({session_of(entry.entity_path) for entry in entries})
 
     # --- what AMFSMemory needs besides ----------------------------------------------------------------------
 
@@ -142,16 +147,30 @@ class AMFSChatStore(AsyncDBChatStore):
         """Return the messages of a session, wherever they stand."""
         return self._conversations.setdefault(key, Conversation(self.memory, key))
 
-    def standing(self, key: str, branch: str | None = None) -> Standing:
-        """Return a session as it stands on a branch (default: the current one), without recording a read."""
-        return self.conversation(key).standing(branch or self.memory.branch)
+    def standing(
+        self, key: str, status: MessageStatus | None = MessageStatus.ACTIVE, branch: str | None = None
+    ) -> Standing:
+        """Return messages of a session as they stand on a branch (default: the current one); it records no read."""
+        conversation, branch = self.conversation(key), branch or self.memory.branch
+        if status is MessageStatus.ACTIVE:
+            return conversation.active(branch)
+        standing = conversation.standing(branch)
+        return standing if status is None else standing.archived()
 
     async def append(self, key: str, messages: Sequence[ChatMessage]) -> list[Entry]:
-        """Append messages to a session in one transaction and return the versions made."""
+        """Append messages to a session in one transaction and return the versions made.
+
+        Raises:
+            InvalidValueError: A message was refused. All others are stored, and in its place a text that says so.
+        """
         if not messages:
             return []
-        branch = self.memory.branch
-        return await self._verbs.apply(self.conversation(key).additions(branch, _values(messages)), branch=branch)
+        branch, refused = self.memory.branch, list[InvalidValueError]()
+        new = [_stored(message, refused) for message in messages]
+        added = await self._verbs.apply(self.conversation(key).additions(branch, new), branch=branch)
+        if refused:
+            raise refused[0]
+        return added[: len(messages)]
 
     async def archive_through(self, key: str, last: str, branch: str) -> None:
         """Move the boundary to a message, unless it is further already."""
@@ -159,17 +178,14 @@ class AMFSChatStore(AsyncDBChatStore):
 
     # --- inside ---------------------------------------------------------------------------------------------
 
-    async def _add_archived(
-        self,
-        standing: Standing,
-        key: str,
-        messages: Sequence[ChatMessage],
-        *,
-        removed: Sequence[Operation] = (),
-        before_active: bool = False,
-    ) -> None:
-        added = self.conversation(key).archived_additions(standing, _values(messages), before_active=before_active)
-        await self._verbs.apply([*removed, *added], branch=standing.branch)
+    def _clearing(self, active: Standing, key: str) -> list[Operation]:
+        if not active.entries:
+            return []
+        return self.conversation(key).clearing(active.branch, active.entries[-1].key)
+
+    async def _delete(self, key: str, standing: Standing, entries: Sequence[Entry]) -> list[ChatMessage]:
+        await self._verbs.apply(self.conversation(key).deletions(standing, entries), branch=standing.branch)
+        return _messages(entries)
 
     # --- by reference ---------------------------------------------------------------------------------------
 
@@ -182,25 +198,16 @@ class AMFSChatStore(AsyncDBChatStore):
         return _restore, (type(self), refer(self.memory).model_dump())
 
 
-def select(standing: Standing, status: MessageStatus | None) -> list[Entry]:
-    """Return the messages of one status, or all of them."""
-    if status is None:
-        return standing.entries
-    wanted = status is MessageStatus.ARCHIVED
-    return [entry for entry in standing.entries if (standing.is_archived(entry) and not is_pinned(entry)) is wanted]
-
-
-def is_pinned(entry: Entry) -> bool:
-    """Whether a message is never archived."""
-    return entry.value["role"] in _PINNED
-
-
-def _values(messages: Iterable[ChatMessage]) -> list[dict[str, Any]]:
-    return [message.model_dump(mode="json") for message in messages]
+def _stored(message: ChatMessage, refused: list[InvalidValueError]) -> Message:
+    try:
+        return to_message(message)
+    except InvalidValueError as error:
+        refused.append(error)
+        return stand_in(message, error)
 
 
 def _messages(entries: Iterable[Entry]) -> list[ChatMessage]:
-    return [ChatMessage.model_validate(entry.value) for entry in entries]
+    return [from_value(entry.value) for entry in entries]
 
 
 def _restore(kind: type[AMFSChatStore], reference: dict[str, str]) -> AMFSChatStore:
