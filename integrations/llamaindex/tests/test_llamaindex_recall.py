@@ -291,7 +291,7 @@ async def test_what_is_written_counts_at_once_and_messages_and_reads_do_not(mem,
 
 
 @pytest.mark.usefixtures("tea")
-async def test_more_than_a_page_of_reads_is_looked_at_once(mem, user, searches):
+async def test_more_than_is_looked_at_counts_as_a_change(mem, user, searches):
     memory = remembering(mem)
     await memory.aput(user("which tea?"))
     await memory.aget()
@@ -300,6 +300,17 @@ async def test_more_than_a_page_of_reads_is_looked_at_once(mem, user, searches):
     await memory.aget()
     await memory.aget()
     assert len(searches) == 2
+
+
+@pytest.mark.usefixtures("tea")
+async def test_what_was_looked_at_is_not_looked_at_again(mem, user, searches):
+    memory = remembering(mem)
+    await memory.aput(user("which tea?"))
+    for number in range(150):
+        if number % 50 == 0:
+            await memory.aget()
+        mem.record_context("tool look", str(number))
+    assert len(searches) == 1
 
 
 @pytest.mark.usefixtures("tea")

@@ -76,14 +76,14 @@ def test_a_model_is_shown_the_source_and_no_numbers_of_ours(drinks):
 
 def test_the_id_is_that_of_the_version(mem, drinks):
     def ids():
-        return {node.metadata["key"]: node.node_id for node in drinks.retrieve("tea") if node.metadata["key"] == "tea"}
+        return {(node.metadata["entity_path"], node.metadata["key"]): node.node_id for node in drinks.retrieve("tea")}
 
     first = ids()
     assert ids() == first
+    assert len(set(first.values())) == 3
     mem.write("drinks/hot", "tea", "Green tea, 70 degrees")
-    mem.write("drinks/cold", "tea", "tea, again")
-    assert ids().keys() == first.keys()
-    assert set(ids().values()).isdisjoint(first.values())
+    changed = {place for place, node_id in ids().items() if node_id != first[place]}
+    assert changed == {("drinks/hot", "tea")}
 
 
 @pytest.mark.usefixtures("drinks")
