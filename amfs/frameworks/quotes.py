@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from amfs.models import Brief, Entry
 
-__all__ = ["quoted"]
+__all__ = ["quoted", "without_last"]
 
 _HEAD = """\
 <memory>
@@ -26,6 +26,12 @@ def quoted(entries: Iterable[Entry], brief: Brief | None) -> str:
     if brief is not None and brief.entry_count:
         quotes.append(_brief(brief))
     return "\n\n".join([_HEAD, *quotes, _TAIL]) if quotes else ""
+
+
+def without_last(block: str) -> str:
+    """Return a block of quotes without its last one, empty if there was no other."""
+    head, *quotes, tail = block.split("\n\n")
+    return "\n\n".join([head, *quotes[:-1], tail]) if len(quotes) > 1 else ""
 
 
 def _entry(entry: Entry) -> str:

@@ -18,11 +18,18 @@ pytestmark = [
 
 def test_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) == 3
-    for number, block in enumerate(blocks):
+    text = README.read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", text, flags=re.DOTALL)
+    assert len(blocks) == 7
+    shown = []
+    for number, (block, output) in enumerate(blocks):
         exec(compile(block, f"README block {number}", "exec"), {"__name__": "__main__"})  # noqa: S102 - our README
-    assert capsys.readouterr().out.splitlines() == [
+        printed = capsys.readouterr().out
+        if output:
+            assert printed == output
+        else:
+            shown += printed.splitlines()
+    assert shown == [
         "It is 5.",
         "user What is 2+3?",
         "assistant None",

@@ -14,12 +14,14 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.memory import Memory
 from llama_index.core.memory.memory import DEFAULT_TOKEN_LIMIT, generate_chat_store_key
 from llama_index.core.storage.chat_store.base_db import MessageStatus
+from llama_index.memory.amfs.block import AMFSMemoryBlock
 from llama_index.memory.amfs.chat_store import AMFSChatStore
 from llama_index.memory.amfs.messages import from_value
+from llama_index.memory.amfs.recall import Recall, Recollection, fitting, question_of, with_quotes
 from llama_index.memory.amfs.reference import Reference, refer
 from llama_index.memory.amfs.tokens import count_tokens
 from llama_index.memory.amfs.window import Counted, Window
-from pydantic import ConfigDict, Field, PrivateAttr, model_serializer, model_validator
+from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr, model_serializer, model_validator
 
 from amfs import AgentMemory
 from amfs.errors import InvalidInputError, NotSupportedError
@@ -67,6 +69,10 @@ class AMFSMemory(Memory):
     turns are archived: left out of ``get``, kept in ``get_all``. The last turn stays, however long, and so do
     system messages. Tool calls and their results are counted and kept together.
 
+    With ``recall=``, ``get`` brings what memory knows of the newest question, as one message of quotes that is never
+    stored and takes only what the messages leave of ``token_limit``. What of that fails is logged and kept in
+    ``failures``; the messages come all the same.
+
     Pickling, ``to_dict`` and Context serialisation carry where the messages are, never the messages. Memory
     blocks come back only while the memory they belong to is alive; otherwise pass them to ``from_dict`` as
     ``memory_blocks=``.
@@ -76,27 +82,44 @@ class AMFSMemory(Memory):
 
     sql_store: AMFSChatStore = Field(exclude=True, description="The chat store that the messages go through.")
 
+    recall: InstanceOf[Recall] | None = Field(None, frozen=True, description="How much memory brings, if anything.")
+
     _live: ClassVar[WeakValueDictionary[str, AMFSMemory]] = WeakValueDictionary()
 
     _name: str = PrivateAttr(default_factory=lambda: uuid.uuid4().hex)
     _opened: AgentMemory | None = PrivateAttr(default=None)
     _windows: dict[str, Window] = PrivateAttr(default_factory=dict)
     _counting: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    _recollection: Recollection = PrivateAttr()
 
     # --- making one -----------------------------------------------------------------------------------------
 
     @classmethod
-    def from_memory(cls, memory: AgentMemory, session_id: str | None = None, **settings: Any) -> Self:
+    def from_memory(
+        cls,
+        memory: AgentMemory,
+        session_id: str | None = None,
+        *,
+        recall: Recall | int | bool | None = None,
+        **settings: Any,
+    ) -> Self:
         """Return a conversation in an AgentMemory, whose agent is the author of its messages.
 
         Args:
             memory: The handle to work through. It stays the caller's to close.
             session_id: Which conversation. Default: a new one.
+            recall: How much memory brings of what it knows: a ``Recall``, a limit, or True for the usual. Default:
+                nothing.
             settings: The other fields of LlamaIndex's Memory: token_limit, memory_blocks, tokenizer_fn …
+
+        Raises:
+            InvalidInputError: The recall is not one.
+            NotSupportedError: A memory block would keep in the same database what this memory keeps already.
         """
         settings = {"token_limit": DEFAULT_TOKEN_LIMIT, **settings}
         session_id = session_id or generate_chat_store_key()
-        return cls(sql_store=AMFSChatStore(memory=memory), session_id=session_id, **settings)
+        store = AMFSChatStore(memory=memory)
+        return cls(sql_store=store, session_id=session_id, recall=Recall.of(recall), **settings)
 
     @classmethod
     def from_defaults(  # type: ignore[override]
@@ -126,7 +149,7 @@ class AMFSMemory(Memory):
             database: A path; as in AgentMemory.
             agent_id: The author of the messages.
             namespace: As in AgentMemory.
-            settings: The other fields of LlamaIndex's Memory.
+            settings: ``recall``, and the other fields of LlamaIndex's Memory.
 
         Raises:
             InvalidInputError: ``memory`` and ``database`` or ``namespace`` were both given.
@@ -157,6 +180,16 @@ class AMFSMemory(Memory):
         """The AMFS handle this memory works through: its timeline, branches and experiments."""
         return self.sql_store.memory
 
+    @property
+    def failures(self) -> tuple[Exception, ...]:
+        """What failed in recalling, oldest first; of very many, the last 100."""
+        return self._recollection.failures.newest
+
+    @property
+    def failed(self) -> int:
+        """How often recalling failed."""
+        return self._recollection.failures.count
+
     def __repr__(self) -> str:
         """Return which conversation this is, and where."""
         return f"{type(self).__name__}(session_id={self.session_id!r}, memory={self.agent_memory!r})"
@@ -183,10 +216,10 @@ class AMFSMemory(Memory):
     # --- LlamaIndex's contract ------------------------------------------------------------------------------
 
     async def aget(self, input: str | ChatMessage | None = None, **block_kwargs: Any) -> list[ChatMessage]:  # noqa: A002
-        """Return the active messages, with the content of memory blocks if there are any."""
-        if self.memory_blocks:
-            return await super().aget(input, **block_kwargs)
-        return await self.sql_store.get_messages(self.session_id)
+        """Return the active messages, with the content of memory blocks and what is recalled, if there is any."""
+        stored = await self.sql_store.get_messages(self.session_id) if self.recall or not self.memory_blocks else []
+        messages = await super().aget(input, **block_kwargs) if self.memory_blocks else stored
+        return await self._informed(messages, question_of(input, stored)) if self.recall else messages
 
     async def aput(self, message: ChatMessage) -> None:
         """Add a message, and archive the oldest turns if that is too much."""
@@ -202,7 +235,7 @@ class AMFSMemory(Memory):
                 await self._archive(branch, boundary)
 
     def get(self, input: str | ChatMessage | None = None, **block_kwargs: Any) -> list[ChatMessage]:  # noqa: A002
-        """Return the active messages, with the content of memory blocks if there are any."""
+        """Return the active messages, with the content of memory blocks and what is recalled, if there is any."""
         return _run(self.aget(input, **block_kwargs))
 
     def get_all(self, status: MessageStatus | None = None) -> list[ChatMessage]:
@@ -224,6 +257,13 @@ class AMFSMemory(Memory):
     def reset(self) -> None:
         """Delete all messages. They stay in the history of the database."""
         _run(self.areset())
+
+    async def _informed(self, messages: list[ChatMessage], question: str) -> list[ChatMessage]:
+        """Return messages with what memory knows of a question, as far as they leave room for it."""
+        known = await self._recollection.quotes(question)
+        room = self.token_limit - self._estimate_token_count(messages) if known else 0
+        quotes = fitting(known, room, self._estimate_token_count)
+        return with_quotes(messages, quotes, question, self.insert_method) if quotes else messages
 
     # --- the window -----------------------------------------------------------------------------------------
 
@@ -315,6 +355,13 @@ class AMFSMemory(Memory):
     def model_post_init(self, context: Any, /) -> None:
         """Make the memory known, so that what is restored in this process shares its handle and blocks."""
         super().model_post_init(context)
+        for block in self.memory_blocks:
+            if isinstance(block, AMFSMemoryBlock) and block.would_repeat(self.agent_memory):
+                raise NotSupportedError(
+                    f"the memory block {block.name!r} would keep what AMFSMemory keeps already; use recall= of "
+                    "AMFSMemory instead, or make the block with accept_short_term_memory=False"
+                )
+        self._recollection = Recollection(self.agent_memory, self.recall or Recall(limit=0))
         AMFSMemory._live[self._name] = self
 
     @model_serializer(mode="plain")
@@ -330,6 +377,7 @@ class AMFSMemory(Memory):
             "video_token_size_estimate": self.video_token_size_estimate,
             "document_token_size_estimate": self.document_token_size_estimate,
             "session_id": self.session_id,
+            "recall": None if self.recall is None else self.recall.dump(),
             "memory_blocks": [block.name for block in self.memory_blocks],
             "original": self._name,
             "reference": refer(self.agent_memory).model_dump(),
@@ -354,7 +402,8 @@ class AMFSMemory(Memory):
             } | values
         shared = source is not None and source.agent_memory is handle
         store = source.sql_store if shared else AMFSChatStore(memory=handle)
-        return {**values, "memory_blocks": blocks, "sql_store": store}
+        recall = Recall.of(values.get("recall"))
+        return {**values, "memory_blocks": blocks, "recall": recall, "sql_store": store}
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Return another memory on the same conversation, with settings of its own."""

@@ -1,0 +1,48 @@
+"""What narrows a search of memory; the words are those of ``AgentMemory.search``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from typing_extensions import TypedDict
+
+from amfs.errors import InvalidInputError
+from amfs.models import SearchWeights
+
+__all__ = ["Filters", "checked"]
+
+
+class Filters(TypedDict, total=False):
+    """What narrows the search for memories; the words are those of ``AgentMemory.search``."""
+
+    entity_path: str
+    agent_id: str
+    memory_type: str | Iterable[str]
+    min_confidence: float
+    since: int | datetime | str
+    until: int | datetime | str
+    pattern_refs: Iterable[str]
+    filter: Mapping[str, Any]
+    weights: SearchWeights | Mapping[str, Any]
+
+
+def checked(filters: Filters) -> Filters:
+    """Return filters as they can be used again and again, or say which of them no search knows.
+
+    Raises:
+        InvalidInputError: They are no mapping, or a name is none of those of ``Filters``. A search checks the values.
+    """
+    if not isinstance(filters, Mapping):
+        raise InvalidInputError(f"filters are a mapping of names to values, not {filters!r:.100}")
+    unknown = sorted(str(name) for name in filters if name not in Filters.__annotations__)
+    if unknown:
+        known = ", ".join(Filters.__annotations__)
+        raise InvalidInputError(f"a search is not narrowed by {', '.join(unknown)}; filters are {known}")
+    return Filters(**{name: _lasting(value) for name, value in filters.items()})  # type: ignore[typeddict-item]
+
+
+def _lasting(value: Any) -> Any:
+    is_several = isinstance(value, Iterable) and not isinstance(value, str | Mapping | SearchWeights)
+    return list(value) if is_several else value
