@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 from langchain.agents.middleware import AgentMiddleware, AgentState
 from langchain.agents.middleware.types import PrivateStateAttr
 from langchain_core.messages import HumanMessage, SystemMessage
 from langgraph.errors import GraphBubbleUp
-from typing_extensions import TypedDict
 
+from amfs.frameworks.filters import Filters, checked
 from amfs.frameworks.notes import tool_failed
 from amfs.frameworks.quotes import quoted
 from amfs.models import OutcomeType
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from amfs import AgentMemory
     from amfs.models import Entry
 
-__all__ = ["AMFSMiddleware", "Filters", "RecordedState"]
+__all__ = ["AMFSMiddleware", "RecordedState"]
 
 _QUERY = 2_000
 """How much of a question is searched for."""
@@ -42,20 +41,6 @@ _LOADED = 256
 """Of how many questions the answer of memory is kept, for the next call of the model."""
 
 FAILURE = Verdict(OutcomeType.FAILURE)
-
-
-class Filters(TypedDict, total=False):
-    """What narrows the search for memories; the words are those of ``AgentMemory.search``."""
-
-    entity_path: str
-    agent_id: str
-    memory_type: str | Iterable[str]
-    min_confidence: float
-    since: int | datetime | str
-    until: int | datetime | str
-    pattern_refs: Iterable[str]
-    filter: Mapping[str, Any]
-    weights: Mapping[str, Any]
 
 
 class RecordedState(AgentState[Any]):
@@ -107,7 +92,7 @@ class AMFSMiddleware(AgentMiddleware[RecordedState, Any, Any]):
         self._recorder = Recorder(memory)
         self._runs = Runs(self._recorder, branch_per_run=branch_per_run)
         self._limit = limit
-        self._filters = filters if callable(filters) else _checked(filters or {})
+        self._filters = filters if callable(filters) else checked(filters or {})
         self._brief = brief
         self._judge = outcome
         self._loaded: OrderedDict[tuple[str | None, str | None, str], str] = OrderedDict()
@@ -292,7 +277,7 @@ class AMFSMiddleware(AgentMiddleware[RecordedState, Any, Any]):
             if actor is None:
                 return ""
             if self._limit and question:
-                filters = _checked(self._filters(runtime)) if callable(self._filters) else self._filters
+                filters = checked(self._filters(runtime)) if callable(self._filters) else self._filters
                 hits = actor.memory.search(question, limit=self._limit, branch=branch, **filters)
                 entries = [hit.entry for hit in hits]
             digest = actor.memory.brief(None if brief is True else brief, branch=branch) if brief else None
@@ -315,14 +300,6 @@ def _with_reference(message: SystemMessage | None, text: str) -> SystemMessage:
 
 def _call(request: ToolCallRequest) -> tuple[str, object]:
     return request.tool_call["name"], request.tool_call["args"]
-
-
-def _checked(filters: Filters) -> Filters:
-    unknown = sorted(set(filters) - set(Filters.__annotations__))
-    if unknown:
-        known = ", ".join(Filters.__annotations__)
-        raise TypeError(f"a search is not narrowed by {', '.join(unknown)}; filters are {known}")
-    return filters
 
 
 def _checked_verdict(answer: OutcomeType | str | tuple[OutcomeType | str, float]) -> Verdict:

@@ -9,12 +9,10 @@ from langchain_core.tools import BaseTool, BaseToolkit, StructuredTool, ToolExce
 from pydantic import PrivateAttr
 
 from amfs.errors import AMFSError
-from amfs.frameworks.tools import TOOLS
+from amfs.frameworks.tools import TOOLS, explained
 from langchain_amfs.actors import Actors
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
-
     from amfs import AgentMemory
     from amfs.frameworks.tools import Tool
 
@@ -63,11 +61,5 @@ class AMFSToolkit(BaseToolkit):
             func=run,
             coroutine=arun,
             handle_tool_error=True,
-            handle_validation_error=_explained,
+            handle_validation_error=explained,
         )
-
-
-def _explained(error: ValidationError | Any) -> str:
-    """Return what is wrong with the arguments that a model chose, without what it passed."""
-    wrong = [f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in error.errors()]
-    return f"These arguments are not valid. {'; '.join(wrong)}"

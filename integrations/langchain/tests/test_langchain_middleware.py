@@ -15,7 +15,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 
 from amfs import AgentMemory
-from amfs.errors import InvalidNameError, UsageError
+from amfs.errors import InvalidInputError, InvalidNameError, UsageError
 from integrations.langchain.tests.helpers_runs import (
     NOTES,
     delegating,
@@ -290,7 +290,7 @@ def test_limit_and_filters_narrow_what_is_brought(memory, store):
 
 
 def test_a_filter_that_no_search_knows_is_refused(memory):
-    with pytest.raises(TypeError, match="not narrowed by path; filters are entity_path"):
+    with pytest.raises(InvalidInputError, match="not narrowed by path; filters are entity_path"):
         AMFSMiddleware(memory, filters={"path": "notes"})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -12,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.memory.memory import InsertMethod
 from llama_index.memory.amfs.acting import acting
-from llama_index.memory.amfs.filters import Filters, checked
 from pydantic_core import to_jsonable_python
 
 from amfs import AsyncAgentMemory
 from amfs.errors import InvalidInputError
 from amfs.frameworks.failures import Failures
+from amfs.frameworks.filters import checked
 from amfs.frameworks.quotes import quoted, without_last
 from amfs.models import Entry, EventType
 
@@ -56,7 +57,7 @@ class Recall:
 
     Args:
         limit: How many entries, at most; 0 brings none.
-        filters: What narrows the search for them.
+        filters: What narrows the search for them; the names are those of ``amfs.frameworks.filters.Filters``.
         brief: The entity path whose brief is brought as well; True: that of everything.
 
     Raises:
@@ -64,7 +65,7 @@ class Recall:
     """
 
     limit: int = 5
-    filters: Filters = field(default_factory=Filters)
+    filters: Mapping[str, Any] = field(default_factory=dict)
     brief: str | bool = False
 
     def __post_init__(self) -> None:
@@ -104,7 +105,7 @@ class Recall:
         for name in {"since", "until"} & set(filters):
             if isinstance(filters[name], dict):
                 filters = {**filters, name: datetime.fromisoformat(filters[name]["datetime"])}
-        return cls(filters=Filters(**filters), **settings)
+        return cls(filters=filters, **settings)
 
 
 @dataclass(slots=True)

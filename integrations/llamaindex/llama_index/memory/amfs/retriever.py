@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from llama_index.memory.amfs.acting import acting
-from llama_index.memory.amfs.filters import Filters, checked
 
 from amfs import AsyncAgentMemory
 from amfs.errors import InvalidInputError
+from amfs.frameworks.filters import Filters, checked
 from amfs.frameworks.texts import readable
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.tools import ToolMetadata
 from llama_index.core.tools.tool_spec.base import BaseToolSpec
 from llama_index.memory.amfs.acting import acting
-from pydantic import ValidationError
 
 from amfs import AsyncAgentMemory
 from amfs.errors import InvalidInputError
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from llama_index.core.tools import FunctionTool
     from llama_index.core.tools.tool_spec.base import SPEC_FUNCTION_TYPE
-    from pydantic import BaseModel
 
     from amfs import AgentMemory
     from amfs.frameworks.tools import Tool
@@ -84,7 +82,7 @@ class AMFSToolSpec(BaseToolSpec):
 
     def _called(self, tool: Tool) -> Callable[..., str]:
         def run(**arguments: Any) -> str:
-            asked = _checked(tool, arguments)
+            asked = tool.checked(arguments)
             with acting(self._verbs) as memory:
                 return tool.call(memory.memory, asked)
 
@@ -92,7 +90,7 @@ class AMFSToolSpec(BaseToolSpec):
 
     def _awaited(self, tool: Tool) -> Callable[..., Awaitable[str]]:
         async def run(**arguments: Any) -> str:
-            asked = _checked(tool, arguments)
+            asked = tool.checked(arguments)
             with acting(self._verbs) as memory:
                 return await asyncio.to_thread(tool.call, memory.memory, asked)
 
@@ -102,12 +100,3 @@ class AMFSToolSpec(BaseToolSpec):
 def _named(function: Any, name: str, tool: Tool) -> Any:
     function.__name__, function.__qualname__, function.__doc__ = name, f"AMFSToolSpec.{name}", tool.description
     return function
-
-
-def _checked(tool: Tool, arguments: dict[str, Any]) -> BaseModel:
-    """Return the arguments that a model chose, or say what is wrong with them, without what it passed."""
-    try:
-        return tool.arguments(**arguments)
-    except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in error.errors()]
-    raise InvalidInputError(f"these arguments are not valid. {'; '.join(wrong)}")
