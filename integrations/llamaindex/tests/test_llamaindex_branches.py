@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,7 +13,7 @@ from llama_index.core.chat_engine import SimpleChatEngine
 from llama_index.memory.amfs import AMFSMemory
 
 from amfs import AgentMemory
-from amfs.errors import ExperimentContextLostError
+from amfs.errors import BranchNotFoundError, ExperimentContextLostError
 
 # LlamaIndex's workflows look at every attribute of an agent, the deprecated ones of pydantic models included.
 pytestmark = [
@@ -66,6 +68,22 @@ async def test_a_pinned_view_stays_on_its_branch(mem, user):
         await pinned.aput(user("on idea"))
     assert texts(await pinned.aget()) == ["on idea"]
     assert await AMFSMemory.from_memory(mem, session_id="s").aget() == []
+
+
+async def test_a_memory_is_pinned_to_a_branch(mem, memory, user):
+    await memory.aput(user("hello"))
+    mem.create_branch("idea")
+    pinned = memory.on_branch("idea")
+    assert (pinned.session_id, pinned.agent_memory.branch) == ("s", "idea")
+    with mem.experiment("elsewhere"):
+        await pinned.aput(user("on idea"))
+        await memory.aput(user("in the experiment"))
+    assert texts(await pinned.aget()) == ["hello", "on idea"]
+    assert texts(await pickle.loads(pickle.dumps(pinned)).aget()) == ["hello", "on idea"]  # noqa: S301 - our own bytes
+    assert texts(await copy.deepcopy(pinned).aget()) == ["hello", "on idea"]
+    assert texts(await memory.aget()) == ["hello"]
+    with pytest.raises(BranchNotFoundError):
+        memory.on_branch("nowhere")
 
 
 async def test_two_branches_never_collide_and_archive_for_themselves(mem, user, say):

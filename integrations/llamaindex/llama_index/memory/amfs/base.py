@@ -190,6 +190,17 @@ class AMFSMemory(Memory):
         """How often recalling failed."""
         return self._recollection.failures.count
 
+    def on_branch(self, name: str) -> Self:
+        """Return this conversation pinned to a branch, whichever is the current one, in an experiment or not.
+
+        Raises:
+            BranchNotFoundError: There is no such branch.
+        """
+        twin = self._twin(AMFSChatStore(memory=self.agent_memory.on_branch(name)))
+        twin._name = uuid.uuid4().hex
+        twin.model_post_init(None)
+        return twin
+
     def __repr__(self) -> str:
         """Return which conversation this is, and where."""
         return f"{type(self).__name__}(session_id={self.session_id!r}, memory={self.agent_memory!r})"
@@ -407,7 +418,10 @@ class AMFSMemory(Memory):
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Return another memory on the same conversation, with settings of its own."""
-        twin = self.model_copy(update={"memory_blocks": list(self.memory_blocks)})
+        return self._twin(self.sql_store)
+
+    def _twin(self, store: AMFSChatStore) -> Self:
+        twin = self.model_copy(update={"sql_store": store, "memory_blocks": list(self.memory_blocks)})
         twin._opened = None
         return twin
 
