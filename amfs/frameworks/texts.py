@@ -1,11 +1,13 @@
-"""Values as text that reads well."""
+"""What is found in a memory as documents of a framework: values as text that reads well, and where they are from."""
 
 from __future__ import annotations
 
 import json
 from typing import cast
 
-__all__ = ["readable"]
+from amfs.models import SearchHit
+
+__all__ = ["provenance", "readable"]
 
 
 def readable(value: object) -> str:
@@ -15,6 +17,20 @@ def readable(value: object) -> str:
     if isinstance(value, list) and value:
         return "\n".join(f"- {_inline(part)}" for part in cast("list[object]", value))
     return _inline(cast("object", value))
+
+
+def provenance(hit: SearchHit) -> dict[str, str | int | float]:
+    """Return where a hit is from, as the metadata of a document."""
+    entry = hit.entry
+    return {
+        "entity_path": entry.entity_path,
+        "key": entry.key,
+        "version": entry.version,
+        "seq": entry.seq,
+        "branch": hit.branch,
+        "author": entry.agent_id,
+        "confidence": entry.confidence,
+    }
 
 
 def _inline(value: object) -> str:

@@ -11,7 +11,7 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from amfs import AgentMemory, Moment
-from amfs.frameworks.texts import readable
+from amfs.frameworks.texts import provenance, readable
 from langchain_amfs.actors import Actors
 
 if TYPE_CHECKING:
@@ -89,17 +89,4 @@ _SETTINGS = (
 
 
 def _document(hit: SearchHit) -> Document:
-    entry = hit.entry
-    return Document(
-        page_content=readable(entry.value),
-        metadata={
-            "entity_path": entry.entity_path,
-            "key": entry.key,
-            "version": entry.version,
-            "seq": entry.seq,
-            "branch": hit.branch,
-            "author": entry.agent_id,
-            "confidence": entry.confidence,
-            "score": hit.score,
-        },
-    )
+    return Document(page_content=readable(hit.entry.value), metadata={**provenance(hit), "score": hit.score})

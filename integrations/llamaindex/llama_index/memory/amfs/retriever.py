@@ -11,7 +11,7 @@ from llama_index.memory.amfs.acting import acting
 from amfs import AsyncAgentMemory
 from amfs.errors import InvalidInputError
 from amfs.frameworks.filters import Filters, checked
-from amfs.frameworks.texts import readable
+from amfs.frameworks.texts import provenance, readable
 
 if TYPE_CHECKING:
     from llama_index.core.callbacks import CallbackManager
@@ -85,15 +85,7 @@ def _node(namespace: str, hit: SearchHit) -> NodeWithScore:
     node = TextNode(
         id_=f"amfs:{namespace}:{entry.entry_key}@{entry.seq}",
         text=readable(entry.value),
-        metadata={
-            "entity_path": entry.entity_path,
-            "key": entry.key,
-            "version": entry.version,
-            "seq": entry.seq,
-            "branch": hit.branch,
-            "author": entry.agent_id,
-            "confidence": entry.confidence,
-        },
+        metadata=provenance(hit),
         excluded_llm_metadata_keys=list(_NOT_FOR_MODELS),
         excluded_embed_metadata_keys=list(_NOT_FOR_EMBEDDING),
     )
