@@ -8,7 +8,20 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple, cast
 
-__all__ = ["Note", "masked", "shortened", "tool_answered", "tool_failed", "waiting"]
+__all__ = [
+    "Note",
+    "error_text",
+    "handed_over",
+    "masked",
+    "run_began",
+    "run_cancelled",
+    "run_failed",
+    "shortened",
+    "tool_answered",
+    "tool_failed",
+    "tool_unanswered",
+    "waiting",
+]
 
 _LIMIT = 200
 """How many characters of arguments, of a result, or of an error are kept."""
@@ -42,7 +55,7 @@ _ASSIGNED = re.compile(
 
 
 class Note(NamedTuple):
-    """What is noted of a call of a tool: under which label, and in which words."""
+    """What is noted of something that happened in a run: under which label, and in which words."""
 
     label: str
     summary: str
@@ -57,7 +70,38 @@ def tool_answered(name: str, arguments: object, answer: object, *, is_error: boo
 
 def tool_failed(name: str, arguments: object, error: BaseException) -> Note:
     """Return the note of a call that raised an error."""
-    return Note(f"tool {name}", f"error {_arguments(arguments)} -> {shortened(f'{type(error).__name__}: {error}')}")
+    return Note(f"tool {name}", f"error {_arguments(arguments)} -> {error_text(error)}")
+
+
+def tool_unanswered(name: str, arguments: object) -> Note:
+    """Return the note of a call that was under way when its run ended."""
+    return Note(f"tool {name}", f"unanswered {_arguments(arguments)}")
+
+
+def run_began(asked: str, agent: str | None = None) -> Note:
+    """Return the note of a run that begins: what was asked, and which agent if it is known."""
+    words = ["asked" if asked else "began", *([agent] if agent else []), *([_json(shortened(asked))] if asked else [])]
+    return Note("run", " ".join(words))
+
+
+def run_failed(error: BaseException) -> Note:
+    """Return the note of a run that an error ended."""
+    return Note("run", f"failed with {error_text(error)}")
+
+
+def run_cancelled() -> Note:
+    """Return the note of a run that was cancelled."""
+    return Note("run", "cancelled")
+
+
+def handed_over(to: str, reason: str) -> Note:
+    """Return the note of an agent that lets another one go on."""
+    return Note("handoff", shortened(f"to {to}: {reason}" if reason else f"to {to}"))
+
+
+def error_text(error: BaseException) -> str:
+    """Return what an error is and says, short and without secrets."""
+    return shortened(f"{type(error).__name__}: {error}")
 
 
 def waiting(questions: Sequence[object]) -> Note:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
 from llama_index.core.llms.mock import MockFunctionCallingLLM
+from llama_index.memory.amfs import Recorder, install
 
 from amfs import AgentMemory
+from integrations.llamaindex.tests.helpers_recorder import add, fail
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,3 +88,39 @@ class Script:
 def scripted() -> Callable[..., MockFunctionCallingLLM]:
     """Make a model that replies as told; ``response_generator.prompts`` is what it was sent."""
     return lambda *replies: MockFunctionCallingLLM(response_generator=Script(replies))
+
+
+# --- recorded runs ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def desk(database: Path) -> Iterator[AgentMemory]:
+    """An open handle of the agent "desk", which asks."""
+    with AgentMemory("desk", database) as memory:
+        yield memory
+
+
+@pytest.fixture
+def agent(scripted: Callable[..., MockFunctionCallingLLM]) -> Callable[..., FunctionAgent]:
+    """Make an agent that replies as told."""
+
+    def make(*replies: ChatMessage, name: str = "calc", tools: Any = (add, fail), **settings: Any) -> FunctionAgent:
+        llm = scripted(*replies)
+        return FunctionAgent(name=name, description=f"It is {name}.", tools=list(tools), llm=llm, **settings)
+
+    return make
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    """The recorder, installed; what it leaves behind must be nothing."""
+    recorder = install()
+    yield recorder
+    assert recorder.open_spans == {}
+    recorder.remove()
+
+
+@pytest.fixture
+def run_id() -> str:
+    """An id that no other run of the process has: LlamaIndex refuses it while anybody holds the other."""
+    return f"run-{uuid.uuid4().hex}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus
+from llama_index.memory.amfs.acting import acting, read_by_whoever_goes_on
 from llama_index.memory.amfs.messages import from_value, stand_in, to_message
 from llama_index.memory.amfs.reference import Reference, refer
 from pydantic import ConfigDict, Field, PrivateAttr
@@ -67,9 +68,7 @@ class AMFSChatStore(AsyncDBChatStore):
         standing = self.standing(key, status)
         start = offset or 0
         entries = standing.entries[start : None if limit is None else start + limit]
-        foreign = [(entry.entity_path, entry.key) for entry in entries if entry.agent_id != self.memory.agent_id]
-        if foreign:
-            await self._verbs.read_many(foreign, branch=standing.branch)
+        await read_by_whoever_goes_on(self.verbs, entries, standing.branch, key)
         return _messages(entries)
 
     async def count_messages(self, key: str, status: MessageStatus | None = MessageStatus.ACTIVE) -> int:
@@ -89,7 +88,7 @@ class AMFSChatStore(AsyncDBChatStore):
         elif messages:
             active, added = self.standing(key), list(map(to_message, messages))
             added = self.conversation(key).archived_additions(active, added, before_active=bool(active.entries))
-            await self._verbs.apply(added, branch=active.branch)
+            await self._apply(key, added, active.branch)
 
     async def set_messages(
         self, key: str, messages: list[ChatMessage], status: MessageStatus = MessageStatus.ACTIVE
@@ -104,13 +103,13 @@ class AMFSChatStore(AsyncDBChatStore):
         if status is MessageStatus.ARCHIVED:
             clearing = self._clearing(standing, key)
             added = conversation.archived_additions(standing, new, before_active=False)
-            await self._verbs.apply(added or clearing, branch=standing.branch)
+            await self._apply(key, added or clearing, standing.branch)
         elif [message.value for message in new[: len(known)]] == known:
             added = conversation.additions(standing.branch, new[len(known) :])
-            await self._verbs.apply(added, branch=standing.branch)
+            await self._apply(key, added, standing.branch)
         else:
             added = conversation.additions(standing.branch, new)
-            await self._verbs.apply([*self._clearing(standing, key), *added], branch=standing.branch)
+            await self._apply(key, [*self._clearing(standing, key), *added], standing.branch)
 
     async def delete_message(self, key: str, idx: int) -> ChatMessage | None:
         """Delete the message at a position counted from the oldest, archived ones included, and return it."""
@@ -169,16 +168,26 @@ class AMFSChatStore(AsyncDBChatStore):
             return []
         branch, refused = self.memory.branch, list[InvalidValueError]()
         new = [_stored(message, refused) for message in messages]
-        added = await self._verbs.apply(self.conversation(key).additions(branch, new), branch=branch)
+        added = await self._apply(key, self.conversation(key).additions(branch, new), branch)
         if refused:
             raise refused[0]
         return added[: len(messages)]
 
     async def archive_through(self, key: str, last: str, branch: str) -> None:
         """Move the boundary to a message, unless it is further already."""
-        await self._verbs.apply(self.conversation(key).archival(branch, last), branch=branch)
+        await self._apply(key, self.conversation(key).archival(branch, last), branch)
+
+    @property
+    def verbs(self) -> AsyncAgentMemory:
+        """The handle, for calls that are awaited."""
+        return self._verbs
 
     # --- inside ---------------------------------------------------------------------------------------------
+
+    async def _apply(self, key: str, operations: Sequence[Operation], branch: str) -> list[Any]:
+        """Carry out a batch in the name of whoever acts here."""
+        with acting(self._verbs, key) as memory:
+            return await memory.apply(operations, branch=branch)
 
     def _clearing(self, active: Standing, key: str) -> list[Operation]:
         if not active.entries:
@@ -186,7 +195,7 @@ class AMFSChatStore(AsyncDBChatStore):
         return self.conversation(key).clearing(active.branch, active.entries[-1].key)
 
     async def _delete(self, key: str, standing: Standing, entries: Sequence[Entry]) -> list[ChatMessage]:
-        await self._verbs.apply(self.conversation(key).deletions(standing, entries), branch=standing.branch)
+        await self._apply(key, self.conversation(key).deletions(standing, entries), standing.branch)
         return _messages(entries)
 
     # --- by reference ---------------------------------------------------------------------------------------
