@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from amfs.aio import AsyncAgentMemory
 from amfs.core.runs import Run
 from amfs.memory import AgentMemory
+
+if TYPE_CHECKING:
+    from amfs.aio import AsyncAgentMemory
 
 __all__ = ["Actor", "Actors", "Caller"]
 
@@ -91,7 +94,7 @@ class Actors:
         self._lock = threading.Lock()
 
     @contextmanager
-    def acting(self, caller: Caller) -> Iterator[Actor]:
+    def acting(self, caller: Caller) -> Generator[Actor]:
         """Return a context in which the actor for a caller is kept, and calls belong to its run."""
         with self._lock:
             actor = self._actor(caller)
@@ -106,7 +109,7 @@ class Actors:
                 self.close()
 
     @contextmanager
-    def memory(self, caller: Caller, branch: str | None = None) -> Iterator[AsyncAgentMemory]:
+    def memory(self, caller: Caller, branch: str | None = None) -> Generator[AsyncAgentMemory]:
         """Return a context with the memory as a caller has it: their agent, run and branch.
 
         The branch is that of the memory unless it is named. It is asked for each time, since it may be switched, or

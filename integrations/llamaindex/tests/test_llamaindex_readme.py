@@ -20,7 +20,7 @@ def test_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = README.read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", text, flags=re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     shown = []
     for number, (block, output) in enumerate(blocks):
         exec(compile(block, f"README block {number}", "exec"), {"__name__": "__main__"})  # noqa: S102 - our README

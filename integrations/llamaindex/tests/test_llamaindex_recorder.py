@@ -61,7 +61,8 @@ async def test_runs_without_a_memory_are_recorded_where_install_says(desk, recor
     ]
 
 
-async def test_runs_without_a_memory_are_else_not_recorded(desk, recorder, agent, call, say):
+async def test_runs_without_a_memory_are_else_neither_recorded_nor_judged(desk, recorder, agent, call, say):
+    install(outcome=pytest.fail)
     await agent(call("add", a=1, b=1), say("Two")).run(user_msg="1+1?")
     await agent(call("add", a=1, b=1), say("Two")).run(user_msg="1+1?", memory=ChatMemoryBuffer.from_defaults())
     assert story(desk) == []
@@ -154,10 +155,10 @@ async def test_an_experiment_is_followed(desk, memory, agent, call, say):
     assert [message.content for message in await memory.aget()] == ["again", "Hm"]
 
 
-@pytest.mark.usefixtures("recorder")
-async def test_a_run_that_the_caller_opened_is_joined(desk, memory, agent, say, run_id):
+async def test_a_run_that_the_caller_opened_is_joined(desk, memory, recorder, agent, say, run_id):
     desk.as_agent("colleague").write("tea", "colour", "green")
     start = last(desk)
+    install(outcome=pytest.fail)
     with desk.run("mine"):
         desk.read("tea", "colour")
         await agent(say("hi")).run(user_msg="hello", memory=memory, run_id=run_id)
@@ -171,6 +172,7 @@ async def test_a_run_that_the_caller_opened_is_joined(desk, memory, agent, say, 
         "desk: Outcome judged: success (1 entry updated)",
     ]
     assert {event.run_id for event in events(desk, start)} == {"mine"}
+    assert recorder.failures == ()
 
 
 # --- what came of it ---------------------------------------------------------------------------------------------

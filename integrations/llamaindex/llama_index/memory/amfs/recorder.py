@@ -221,7 +221,7 @@ class Recorder(BaseSpanHandler[BaseSpan]):
             return
         with self._failures.guard("end a run"):
             self._claim(run)
-            run.commit(self._verdict(result))
+            run.commit(self._verdict(result) if run.has_outcome else SUCCESS)
         run.close()
 
     def _run_stopped(self, run: FollowedRun, error: BaseException | None) -> None:

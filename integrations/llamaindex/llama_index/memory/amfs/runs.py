@@ -105,11 +105,12 @@ class FollowedRun:
         with self._lock:
             if self.home is not None:
                 return
-            self.home, self._thread_id = memory, thread_id
-        outer = self._outer
-        if outer is not None and outer.home is not None and _place(outer.home) == _place(memory):
-            self.run_id, self._thread_id, self._joined = outer.run_id, outer._thread_id, True
-        self._joined = self._joined or memory.current_run is not None
+            outer = self._outer
+            if outer is not None and outer.home is not None and _place(outer.home) == _place(memory):
+                self.run_id, self._thread_id, self._joined = outer.run_id, outer._thread_id, True
+            else:
+                self._thread_id, self._joined = thread_id, memory.current_run is not None
+            self.home = memory
         self.note(run_began(self._asked, self._reader), self._asker)
         while self._unsaid:
             self.note(*self._unsaid.popleft())
@@ -175,13 +176,12 @@ class FollowedRun:
             self.note(_answered(result), self.acting_agent)
 
     def go_on(self, agent: str | None) -> None:
-        """Let an agent go on, and note it if another one acted so far."""
-        handoff, self._handoff = self._handoff, None
-        if agent is not None and self.agent not in (None, agent):
-            reason = handoff.tool_kwargs.get("reason", "") if handoff is not None else ""
-            self.note(handed_over(agent, str(reason)), self.acting_agent)
-        elif handoff is not None:
-            self.note(_answered(handoff), self.acting_agent)
+        """Let an agent go on, and note it if it was handed over to."""
+        asked = {} if self._handoff is None else self._handoff.tool_kwargs
+        if agent is not None and (self.agent not in (None, agent) or asked.get("to_agent") == agent):
+            self._handoff = None
+            self.note(handed_over(agent, str(asked.get("reason", ""))), self.acting_agent)
+        self._settle_handoff()
         self.agent = agent
 
     def note(self, note: Note, agent: str | None) -> None:
@@ -196,15 +196,20 @@ class FollowedRun:
 
     def stop(self, note: Note) -> None:
         """End the run where it stands, with a note of why and of what was under way."""
-        self.catch_up()
+        self._settle()
         for call in self._calls.values():
             self.note(tool_unanswered(call.tool_name, call.tool_kwargs), self.acting_agent)
         self.note(note, self.acting_agent)
 
+    @property
+    def has_outcome(self) -> bool:
+        """Whether what came of the run is recorded here, and not for whoever opened it to say."""
+        return self.home is not None and not self._joined
+
     def commit(self, verdict: Verdict, error: BaseException | None = None) -> None:
-        """Record what came of the run, unless that is for whoever opened it to say."""
-        self.catch_up()
-        if self.home is None or self._joined:
+        """Record what came of the run, if that is recorded here."""
+        self._settle()
+        if self.home is None or not self.has_outcome:
             return
         with self._failures.guard("record an outcome"), self.acting_as(self._asker, self.home) as actor:
             actor.memory.commit_outcome(
@@ -222,6 +227,7 @@ class FollowedRun:
 
     def close(self) -> None:
         """Save what the run has read, and follow it no longer."""
+        self._settle()
         self.is_followed = False
         with self._lock:
             books = list(self._books.values())
@@ -233,6 +239,17 @@ class FollowedRun:
 
     # --- inside -----------------------------------------------------------------------------------------------
 
+    def _settle(self) -> None:
+        """Record what waited for a step to end."""
+        self.catch_up()
+        self._settle_handoff()
+
+    def _settle_handoff(self) -> None:
+        """Note a handoff that came to nothing as the call of a tool that it was."""
+        handoff, self._handoff = self._handoff, None
+        if handoff is not None:
+            self.note(_answered(handoff), self.acting_agent)
+
     def _book(self, memory: AsyncAgentMemory) -> Actors:
         with self._lock:
             return self._books.setdefault(memory.memory, Actors(memory))
@@ -240,10 +257,11 @@ class FollowedRun:
     def _permitted(self, agent: str | None, memory: AsyncAgentMemory) -> str | None:
         """Return an agent that may act here, else None for the memory's own; an API key may be for some agents only."""
         if agent is not None and agent not in self._permits:
-            self._permits[agent] = False
+            permitted = False
             with self._failures.guard(f"act as {agent!r}"):
                 memory.as_agent(agent).memory.read_many(())
-                self._permits[agent] = True
+                permitted = True
+            self._permits[agent] = permitted
         return agent if agent is not None and self._permits[agent] else None
 
     def _caller(self, agent: str | None) -> Caller:
