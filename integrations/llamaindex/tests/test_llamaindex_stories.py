@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActAgent
 from llama_index.core.workflow import Context, HumanResponseEvent, InputRequiredEvent
-from llama_index.memory.amfs import AMFSMemory
+from llama_index.memory.amfs import AMFSMemory, AMFSToolSpec
 from workflows.errors import WorkflowCancelledByUser, WorkflowRuntimeError, WorkflowTimeoutError
 
 from amfs.errors import OutcomeNotFoundError
@@ -316,6 +316,19 @@ async def test_who_goes_on_with_a_workflow_that_was_handed_over(desk, memory, pa
     ]
 
 
+async def test_a_tool_that_gets_the_messages_while_it_holds_the_state(desk, memory, agent, call, say):
+    """Who goes on is asked of the state only in steps that choose; a tool would wait for itself."""
+
+    async def count(ctx: Context) -> int:
+        """Count the messages."""
+        async with ctx.store.edit_state():
+            return len(await memory.aget())
+
+    workflow = AgentWorkflow(agents=[agent(call("count"), say("One."), tools=[count])])
+    assert str(await workflow.run(user_msg="how many?", memory=memory)) == "One."
+    assert story(desk)[2:4] == ["calc: calc read desk's message 1", "calc: Noted tool count: ok {} -> 1"]
+
+
 async def test_an_agent_that_fails_after_a_handoff(desk, memory, pair):
     workflow = pair()
     workflow.agents["write"].llm.response_generator = broken
@@ -424,3 +437,29 @@ def test_parallel_runs_in_threads_on_one_conversation(desk, memory, recorder, ag
         assert entry.agent_id == ("desk" if text.startswith("who") else f"agent-{text[-1]}")
     outcomes = desk.timeline(event_type="outcome")
     assert len({event.run_id for event in outcomes}) == 8
+
+
+async def test_what_is_recalled_is_read_by_whoever_goes_on(desk, pair):
+    desk.as_agent("cook").write("sums", "one and one", "two")
+    memory = AMFSMemory.from_memory(desk, session_id="s", recall=1)
+    await pair().run(user_msg="one and one?", memory=memory)
+    reads = [line for line in story(desk) if "cook's" in line]
+    assert reads == [
+        "research: research read cook's sums/one and one v1",
+        "write: write read cook's sums/one and one v1",
+    ]
+
+
+async def test_the_tools_of_this_package_act_in_the_name_of_the_agent(desk, memory, agent, call, say):
+    desk.as_agent("cook").write("tea", "colour", "green")
+    saved = call("remember", entity_path="tea", key="heat", value="80 degrees")
+    calculator = agent(
+        call("recall", entity_path="tea", key="colour"), saved, say("ok"), tools=AMFSToolSpec(desk).to_tool_list()
+    )
+    await calculator.run(user_msg="tea?", memory=memory)
+    assert [line for line in story(desk) if "tea/" in line and "Noted" not in line] == [
+        "cook: Wrote tea/colour v1",
+        "calc: calc read cook's tea/colour v1",
+        "calc: Wrote tea/heat v1",
+    ]
+    assert len({event.run_id for event in events(desk)} - {None}) == 1

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from llama_index.memory.amfs.runs import followed_run, foreign
+from llama_index.memory.amfs.runs import followed_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator
 
     from amfs import AsyncAgentMemory
-    from amfs.models import Entry
 
-__all__ = ["acting", "read_by_whoever_goes_on"]
+__all__ = ["acting", "going_on"]
 
 
 @contextmanager
@@ -32,24 +31,16 @@ def acting(memory: AsyncAgentMemory, thread_id: str | None = None) -> Iterator[A
         yield actor
 
 
-async def read_by_whoever_goes_on(
-    memory: AsyncAgentMemory, entries: Sequence[Entry], branch: str, thread_id: str | None = None
-) -> None:
-    """Record that entries of others were read, by the agent that goes on with them.
+@asynccontextmanager
+async def going_on(memory: AsyncAgentMemory, thread_id: str | None = None) -> AsyncIterator[AsyncAgentMemory]:
+    """Return a context with the memory as whoever goes on with what is got of it here has it.
 
-    Where agents hand over to each other, that is known, and so recorded, only when the step of the workflow has ended.
+    That is the agent that acts, or the one that acts next: a workflow gets the messages of an agent before that begins.
     """
     run = followed_run()
     if run is None:
-        await _read(memory, entries, branch)
+        yield memory
         return
     run.claim(memory, thread_id)
-    if not run.postpones(memory, entries, branch):
-        with run.acting_as(run.reading_agent, memory) as actor:
-            await _read(actor, entries, branch)
-
-
-async def _read(memory: AsyncAgentMemory, entries: Sequence[Entry], branch: str) -> None:
-    others = foreign(memory, entries)
-    if others:
-        await memory.read_many(others, branch=branch)
+    with run.acting_as(await run.reading_agent(), memory) as actor:
+        yield actor

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus
-from llama_index.memory.amfs.acting import acting, read_by_whoever_goes_on
+from llama_index.memory.amfs.acting import acting, going_on
 from llama_index.memory.amfs.messages import from_value, stand_in, to_message
 from llama_index.memory.amfs.reference import Reference, refer
 from pydantic import ConfigDict, Field, PrivateAttr
@@ -68,7 +68,10 @@ class AMFSChatStore(AsyncDBChatStore):
         standing = self.standing(key, status)
         start = offset or 0
         entries = standing.entries[start : None if limit is None else start + limit]
-        await read_by_whoever_goes_on(self.verbs, entries, standing.branch, key)
+        async with going_on(self._verbs, key) as memory:
+            foreign = [(entry.entity_path, entry.key) for entry in entries if entry.agent_id != memory.agent_id]
+            if foreign:
+                await memory.read_many(foreign, branch=standing.branch)
         return _messages(entries)
 
     async def count_messages(self, key: str, status: MessageStatus | None = MessageStatus.ACTIVE) -> int:

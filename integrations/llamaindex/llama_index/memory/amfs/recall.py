@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.memory.memory import InsertMethod
-from llama_index.memory.amfs.acting import acting
+from llama_index.memory.amfs.acting import going_on
 from pydantic_core import to_jsonable_python
 
 from amfs import AsyncAgentMemory
@@ -132,8 +132,9 @@ class Recollection:
 
     async def quotes(self, question: str) -> str:
         """Return what memory knows of a question; empty if that is nothing, or if it failed and was noted."""
-        with self.failures.guard("bring memories"), acting(self._verbs) as memory:
-            return await self._known(memory, question)
+        with self.failures.guard("bring memories"):
+            async with going_on(self._verbs) as memory:
+                return await self._known(memory, question)
         return ""
 
     async def _known(self, memory: AsyncAgentMemory, question: str) -> str:

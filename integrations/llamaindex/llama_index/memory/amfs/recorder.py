@@ -14,7 +14,7 @@ from llama_index.core.agent.workflow import (
     ToolCall,
     ToolCallResult,
 )
-from llama_index.core.agent.workflow.base_agent import DEFAULT_AGENT_NAME, BaseWorkflowAgent
+from llama_index.core.agent.workflow.base_agent import BaseWorkflowAgent
 from llama_index.core.agent.workflow.workflow_events import AgentWorkflowStartEvent
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.instrumentation import get_dispatcher
@@ -22,9 +22,9 @@ from llama_index.core.instrumentation.dispatcher import active_instrument_tags
 from llama_index.core.instrumentation.span import BaseSpan
 from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 from llama_index.core.memory import Memory
-from llama_index.core.workflow import Event, StopEvent, Workflow
+from llama_index.core.workflow import Context, Event, StartEvent, StopEvent, Workflow
 from llama_index.memory.amfs.chat_store import AMFSChatStore
-from llama_index.memory.amfs.runs import FollowedRun, followed_run
+from llama_index.memory.amfs.runs import FollowedRun, followed_run, named
 from pydantic import PrivateAttr
 
 from amfs import AgentMemory, AsyncAgentMemory
@@ -154,9 +154,8 @@ class Recorder(BaseSpanHandler[BaseSpan]):
             if isinstance(instance, Workflow) and id_.startswith(f"{type(instance).__name__}.run-"):
                 return self._begin(id_, bound_args.arguments.get("start_event"), instance)
             run = followed_run()
-            event = next((value for value in bound_args.arguments.values() if isinstance(value, Event)), None)
-            if run is not None and run.span_id == parent_span_id and event is not None:
-                return self._step(id_, run, event)
+            if run is not None and run.span_id == parent_span_id:
+                return self._step(id_, run, list(bound_args.arguments.values()))
         return None
 
     def prepare_to_exit_span(
@@ -201,7 +200,7 @@ class Recorder(BaseSpanHandler[BaseSpan]):
         run_id = active_instrument_tags.get().get(_RUN_ID)
         if not run_id:
             return None
-        agent = _named(instance.name) if isinstance(instance, BaseWorkflowAgent) else None
+        agent = named(instance.name) if isinstance(instance, BaseWorkflowAgent) else None
         hands_over = isinstance(instance, AgentWorkflow)
         run = FollowedRun(id_, run_id, self._failures, asked=_asked(start), reader=agent, hands_over=hands_over)
         if start is None:  # it goes on where another one was saved, with its agent
@@ -248,15 +247,20 @@ class Recorder(BaseSpanHandler[BaseSpan]):
 
     # --- steps ------------------------------------------------------------------------------------------------
 
-    def _step(self, id_: str, run: FollowedRun, event: Event) -> BaseSpan:
+    def _step(self, id_: str, run: FollowedRun, arguments: list[object]) -> BaseSpan | None:
+        event = next((value for value in arguments if isinstance(value, Event)), None)
         match event:
+            case None:
+                return None
             case AgentSetup(current_agent_name=agent):
-                run.agent = _named(agent)
+                run.agent = named(agent)
             case ToolCall():
                 run.call(event)
         entered = ExitStack()
         with self._failures.guard("enter a run"):
-            entered.enter_context(run.attached())
+            chooses = run.hands_over and isinstance(event, StartEvent | ToolCallResult)
+            context = next((value for value in arguments if isinstance(value, Context)), None)
+            entered.enter_context(run.in_step(context if chooses else None))
         return StepSpan(id_=id_, run=run, event=event, entered=entered)
 
     def _step_ended(self, span: StepSpan, result: object) -> None:
@@ -265,17 +269,15 @@ class Recorder(BaseSpanHandler[BaseSpan]):
             self._claim(run)
             match result:
                 case AgentOutput(current_agent_name=agent):
-                    run.agent = _named(agent)
+                    run.agent = named(agent)
                 case ToolCallResult():
                     run.answer(result)
                 case AgentInput(current_agent_name=agent):
-                    run.go_on(_named(agent))
-            run.catch_up()
+                    run.go_on(named(agent))
 
     def _step_failed(self, span: StepSpan, error: BaseException | None) -> None:
         run, event = span.run, span.event
         with span.entered:
-            run.catch_up()
             if isinstance(event, ToolCall) and isinstance(error, Exception):
                 run.note(tool_failed(event.tool_name, event.tool_kwargs, error), run.acting_agent)
 
@@ -305,11 +307,6 @@ def install(memory: AgentMemory | None = None, *, outcome: Callable[[Any], Judge
 
 def _installed() -> Recorder | None:
     return next((handler for handler in get_dispatcher().span_handlers if isinstance(handler, Recorder)), None)
-
-
-def _named(agent: str) -> str | None:
-    """Return the name of an agent, None for one that was given none."""
-    return None if agent == DEFAULT_AGENT_NAME else agent
 
 
 def _asked(start: object) -> str:

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
+
+from llama_index.core.agent.workflow.base_agent import DEFAULT_AGENT_NAME
 
 from amfs.frameworks.actors import Actors, Caller
 from amfs.frameworks.notes import error_text, handed_over, run_began, tool_answered, tool_failed, tool_unanswered
 from amfs.frameworks.verdicts import FAILURE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from llama_index.core.agent.workflow import ToolCall, ToolCallResult
+    from llama_index.core.workflow import Context
 
     from amfs import AgentMemory, AsyncAgentMemory
     from amfs.frameworks.failures import Failures
     from amfs.frameworks.notes import Note
     from amfs.frameworks.verdicts import Verdict
-    from amfs.models import Entry
 
-__all__ = ["FollowedRun", "followed_run", "foreign"]
+__all__ = ["FollowedRun", "followed_run", "named"]
 
 _METADATA = {"framework": "llamaindex"}
 _UNSAID = 100
@@ -37,6 +39,7 @@ _HANDOFF = "handoff"
 """The tool by which LlamaIndex lets agents hand over; no other tool may have its name."""
 
 _followed: ContextVar[FollowedRun | None] = ContextVar("amfs_followed_run", default=None)
+_choosing: ContextVar[Context | None] = ContextVar("amfs_choosing_step", default=None)
 
 
 def followed_run() -> FollowedRun | None:
@@ -45,9 +48,9 @@ def followed_run() -> FollowedRun | None:
     return run if run is not None and run.is_followed else None
 
 
-def foreign(memory: AsyncAgentMemory, entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    """Return the keys of entries that another agent wrote."""
-    return [(entry.entity_path, entry.key) for entry in entries if entry.agent_id != memory.agent_id]
+def named(agent: str) -> str | None:
+    """Return the name of an agent, None for one that was given none."""
+    return None if agent == DEFAULT_AGENT_NAME else agent
 
 
 class FollowedRun:
@@ -62,7 +65,7 @@ class FollowedRun:
         failures: Where errors of recording go.
         asked: What the user said.
         reader: The agent that reads what is read in the run, if there is only one.
-        hands_over: Whether agents hand over in it, so that who reads is known only when a step has ended.
+        hands_over: Whether agents hand over in it, and the workflow says which one goes on.
     """
 
     def __init__(
@@ -72,10 +75,10 @@ class FollowedRun:
         self.run_id = run_id
         self.agent: str | None = None
         self.home: AsyncAgentMemory | None = None
+        self.hands_over = hands_over
         self.is_followed = True
         self._asked = asked
         self._reader = reader
-        self._hands_over = hands_over
         self._outer = followed_run()
         self._asker = self._outer and self._outer.acting_agent
         self._joined = False
@@ -83,7 +86,6 @@ class FollowedRun:
         self._unsaid: deque[tuple[Note, str | None]] = deque(maxlen=_UNSAID)
         self._calls: dict[str, ToolCall] = {}
         self._handoff: ToolCallResult | None = None
-        self._reads: list[tuple[AsyncAgentMemory, Sequence[Entry], str]] = []
         self._books: dict[AgentMemory, Actors] = {}
         self._permits: dict[str, bool] = {}
         self._lock = threading.Lock()
@@ -134,32 +136,33 @@ class FollowedRun:
                 with self._failures.guard("leave a run"):
                     stack.close()
 
-    def attached(self) -> AbstractContextManager[object]:
-        """Return a context in which whatever is called of the home, through any handle, belongs to the run."""
-        home = self.home
-        return nullcontext() if home is None else self._book(home).acting(self._caller(self._asker))
+    @contextmanager
+    def in_step(self, choosing: Context | None) -> Iterator[None]:
+        """Return a context in which whatever is called of the home, through any handle, belongs to the run.
+
+        Args:
+            choosing: The context of the workflow, if the step may choose the agent that goes on.
+        """
+        outer, home = _choosing.get(), self.home
+        _choosing.set(choosing)
+        try:
+            with nullcontext() if home is None else self._book(home).acting(self._caller(self._asker)):
+                yield
+        finally:
+            _choosing.set(outer)
 
     # --- who reads --------------------------------------------------------------------------------------------
 
-    def postpones(self, memory: AsyncAgentMemory, entries: Sequence[Entry], branch: str) -> bool:
-        """Keep a read until it is known who goes on, if that is not known yet, and say so."""
-        if self._hands_over:
-            self._reads.append((memory, entries, branch))
-        return self._hands_over
+    async def reading_agent(self) -> str | None:
+        """Return who goes on with what is read now; None for the memory's own agent.
 
-    @property
-    def reading_agent(self) -> str | None:
-        """Who reads what is read now; None for the memory's own agent."""
+        Where agents hand over, a workflow names the next one in its state, and then reads what that one is asked with.
+        """
+        context = _choosing.get()
+        if context is not None:
+            with self._failures.guard("find out who goes on"):
+                self.go_on(named(await context.store.get("current_agent_name")))
         return self._reader or self.acting_agent
-
-    def catch_up(self) -> None:
-        """Record the reads that were kept: they are the acting agent's."""
-        reads, self._reads = self._reads, []
-        for memory, entries, branch in reads:
-            with self._failures.guard("record a read"), self.acting_as(self.acting_agent, memory) as actor:
-                others = foreign(actor, entries)
-                if others:
-                    actor.memory.read_many(others, branch=branch)
 
     # --- what happens in it -----------------------------------------------------------------------------------
 
@@ -196,7 +199,7 @@ class FollowedRun:
 
     def stop(self, note: Note) -> None:
         """End the run where it stands, with a note of why and of what was under way."""
-        self._settle()
+        self._settle_handoff()
         for call in self._calls.values():
             self.note(tool_unanswered(call.tool_name, call.tool_kwargs), self.acting_agent)
         self.note(note, self.acting_agent)
@@ -208,7 +211,7 @@ class FollowedRun:
 
     def commit(self, verdict: Verdict, error: BaseException | None = None) -> None:
         """Record what came of the run, if that is recorded here."""
-        self._settle()
+        self._settle_handoff()
         if self.home is None or not self.has_outcome:
             return
         with self._failures.guard("record an outcome"), self.acting_as(self._asker, self.home) as actor:
@@ -227,7 +230,6 @@ class FollowedRun:
 
     def close(self) -> None:
         """Save what the run has read, and follow it no longer."""
-        self._settle()
         self.is_followed = False
         with self._lock:
             books = list(self._books.values())
@@ -238,11 +240,6 @@ class FollowedRun:
                 stack.callback(book.close)
 
     # --- inside -----------------------------------------------------------------------------------------------
-
-    def _settle(self) -> None:
-        """Record what waited for a step to end."""
-        self.catch_up()
-        self._settle_handoff()
 
     def _settle_handoff(self) -> None:
         """Note a handoff that came to nothing as the call of a tool that it was."""
