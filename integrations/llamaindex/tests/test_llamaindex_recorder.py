@@ -12,7 +12,7 @@ from llama_index.core.memory import ChatMemoryBuffer, Memory
 from llama_index.core.workflow import Context, StartEvent, StopEvent, Workflow, step
 from llama_index.memory.amfs import AMFSChatStore, AMFSMemory, install
 from llama_index.memory.amfs.acting import acting
-from workflows.errors import WorkflowTimeoutError
+from workflows.errors import WorkflowCancelledByUser, WorkflowTimeoutError
 
 from amfs import AgentMemory, AsyncAgentMemory, Principal
 from amfs.errors import HandleClosedError
@@ -51,14 +51,22 @@ async def test_a_context_that_is_used_again(desk, memory, agent, say):
     ]
 
 
-async def test_runs_without_a_memory_are_recorded_where_install_says(desk, recorder, agent, call, say):
+async def test_runs_without_a_memory_are_recorded_where_install_says(desk, recorder, agent, call, say, run_id):
     assert install(desk) is recorder
-    await agent(call("add", a=1, b=1), say("Two")).run(user_msg="1+1?")
+
+    def keep(text: str) -> str:
+        """Keep a text, through the plain memory."""
+        desk.write("notes", "k", text)
+        return "kept"
+
+    await agent(call("keep", text="tea"), say("Done"), tools=[keep]).run(user_msg="keep this", run_id=run_id)
     assert story(desk) == [
-        'desk: Noted run: asked calc "1+1?"',
-        'calc: Noted tool add: ok {"a":1,"b":1} -> 2',
+        'desk: Noted run: asked calc "keep this"',
+        "desk: Wrote notes/k v1",
+        'calc: Noted tool keep: ok {"text":"tea"} -> kept',
         "desk: Outcome RUN: success (0 entries updated)",
     ]
+    assert {event.run_id for event in events(desk)} == {run_id}
 
 
 async def test_runs_without_a_memory_are_else_neither_recorded_nor_judged(desk, recorder, agent, call, say):
@@ -241,6 +249,29 @@ async def test_an_outcome_may_come_later_and_from_elsewhere(database, memory, re
         outcome = critic.commit_outcome("ticket-7", "success", run_id=run_id)
         assert [cause.entry.entry_key for cause in outcome.causes] == ["tea/colour"]
         assert [note.details["label"] for note in critic.explain(run_id).contexts] == ["run", "tool look"]
+
+
+@pytest.mark.usefixtures("recorder")
+async def test_what_a_cancelled_run_has_read_can_be_judged_from_elsewhere(
+    database, desk, memory, agent, call, say, run_id
+):
+    desk.as_agent("colleague").write("tea", "colour", "green")
+    looked = asyncio.Event()
+
+    async def look() -> str:
+        """Look up the colour of tea, and wait."""
+        desk.read("tea", "colour")
+        looked.set()
+        await asyncio.Event().wait()
+
+    handler = agent(call("look"), say("-"), tools=[look]).run(user_msg="which?", memory=memory, run_id=run_id)
+    await looked.wait()
+    await handler.cancel_run()
+    with pytest.raises(WorkflowCancelledByUser):
+        await handler
+    with AgentMemory("critic", database) as critic:
+        outcome = critic.commit_outcome("ticket-7", "failure", run_id=run_id)
+        assert [cause.entry.entry_key for cause in outcome.causes] == ["tea/colour"]
 
 
 # --- what is kept out --------------------------------------------------------------------------------------------

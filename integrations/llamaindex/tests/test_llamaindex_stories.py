@@ -316,19 +316,6 @@ async def test_who_goes_on_with_a_workflow_that_was_handed_over(desk, memory, pa
     ]
 
 
-async def test_a_tool_that_gets_the_messages_while_it_holds_the_state(desk, memory, agent, call, say):
-    """Who goes on is asked of the state only in steps that choose; a tool would wait for itself."""
-
-    async def count(ctx: Context) -> int:
-        """Count the messages."""
-        async with ctx.store.edit_state():
-            return len(await memory.aget())
-
-    workflow = AgentWorkflow(agents=[agent(call("count"), say("One."), tools=[count])])
-    assert str(await workflow.run(user_msg="how many?", memory=memory)) == "One."
-    assert story(desk)[2:4] == ["calc: calc read desk's message 1", "calc: Noted tool count: ok {} -> 1"]
-
-
 async def test_an_agent_that_fails_after_a_handoff(desk, memory, pair):
     workflow = pair()
     workflow.agents["write"].llm.response_generator = broken
