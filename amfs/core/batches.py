@@ -32,6 +32,11 @@ class Batch(NamedTuple):
         """Whether there is anything but reads."""
         return bool(self.writes or self.renewals)
 
+    @property
+    def is_one_read(self) -> bool:
+        """Whether it is nothing but what ``AgentMemory.read`` does."""
+        return self.length == 1 and isinstance(self.reads.get(0), Get)
+
 
 def prepare(operations: Sequence[object], max_value_bytes: int) -> Batch:
     """Return operations that passed the gate."""
@@ -71,7 +76,8 @@ def _apply(context: WriteContext, batch: Batch, message: str) -> list[Any]:
     results: list[Any] = [None] * batch.length
     for position, operation in batch.reads.items():
         results[position] = _read(context, operation)
-    runs.observe_writing(context, results)
+    if batch.reads:
+        runs.observe_writing(context, results)
     final = _final_writes(context, batch, results)
     details = json.dumps({"message": message}, ensure_ascii=False) if message else None
     context.group = context.seq + 1 if len(final) + len(batch.renewals) > 1 else None

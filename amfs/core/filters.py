@@ -107,9 +107,15 @@ def _beginning(name: str, wanted: Sequence[object]) -> set[str]:
         return set()
     last = name.rpartition(".")[2]
     label = _json(last) if last == name else _json(last)[1:]
-    spellings = [spelling for value in wanted for spelling in _spellings(value)]
-    same = takewhile(lambda letters: len(set(letters)) == 1, zip(*spellings, strict=False))
-    return {f"{label}:{''.join(letters[0] for letters in same)}"}
+    return {f"{label}:{_shared([spelling for value in wanted for spelling in _spellings(value)])}"}
+
+
+def _shared(texts: Sequence[str]) -> str:
+    """Return the beginning that all of several texts share: what the first and the last in order do."""
+    first, last = min(texts, default=""), max(texts, default="")
+    if first == last:
+        return first
+    return "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
 
 
 def _spellings(wanted: object) -> list[str]:
