@@ -13,10 +13,12 @@ from amfs.core.validation import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 NAMES = ["a", "b", "a.b", "b.a", "a.b.a", ".", "a.", ".b", "", 'q"', "back\\", "$.a", "[0]", "größe", "line\n", "😀"]
 TEXTS = ["", "a", "ab", 'say "a"', "back\\slash", "größer", "😀", "line\nbreak", "1", "true", "null", '"a":1', "\x01"]
 NUMBERS = [0, -0.0, 1, 1.0, -1, -1.0, 0.1, 12, 12.0, 1.5, 10**16, 1e16, 1e22, 2**53 + 1, 2**63 - 1, -(2**63), 5e-324]
+NUMBERS += [0.1 + 0.2, 1 / 3, -1 / 3, 2.2250738585072014e-308, 1.7976931348623157e308, 123456789.123456789, 9.95e-7]
 SCALARS = [*TEXTS, *NUMBERS, True, False, None]
 STRANGE = ["\ud800", "a\udfff", "nul\0", float("nan"), float("inf"), 2**63, 2**70, -(2**64), 10**5000, (1,), {1}, b"a"]
 """What a filter may ask for though no value holds it."""
@@ -53,7 +55,9 @@ def condition(dice: random.Random, found: Any) -> Any:
         "$ne": near(dice, dice.choice(SCALARS)),
         "$in": [near(dice, one) for one in (found, *dice.choices(SCALARS, k=dice.randrange(3)))],
         "$gte": near(dice, found),
-        "$lt": dice.choice([*SCALARS, *STRANGE]),
+        "$gt": dice.choice([found, *SCALARS, *STRANGE]),
+        "$lte": near(dice, found),
+        "$lt": dice.choice([found, *SCALARS, *STRANGE]),
     }
     return {name: operators[name] for name in dice.sample(sorted(operators), dice.choice([1, 1, 1, 2]))}
 
@@ -118,6 +122,7 @@ def test_what_matches_a_filter_contains_its_texts(seed: int) -> None:
         ({"a": {"b": "x"}}, {'"a":', '"b":"x"'}),
         ({"a": None}, set()),
         ({"$or": [{"a": "x", "b": "y"}, {"a": "x", "b": "z"}]}, {'"a":"x"'}),
+        ({}, set()),
     ],
 )
 def test_a_filter_tells_what_texts_its_values_contain(conditions: dict[str, Any], texts: set[str]) -> None:
@@ -184,6 +189,23 @@ def test_without_a_filter_all_are_found(mem: AgentMemory, path: str | None, bran
     for offset in (0, 3, 600):
         (found,) = mem.apply([Find(entity_path=path, limit=limit, offset=offset)], branch=branch)
         assert found == window(entries, limit, offset)
+
+
+@pytest.mark.parametrize("name", ["n", "größe", 'q"', "a.b", "line\n", ""])
+def test_a_range_ends_where_it_says(tmp_path: Path, name: str) -> None:
+    fields = [*SCALARS, [], {}, "zzzz", "\U0010ffff"]
+    with AgentMemory("ada", tmp_path / "m.db", durability="normal") as mem:
+        mem.apply([Put(entity_path="a", key=str(at), value={name: one}) for at, one in enumerate(fields)])
+        for end in (*fields, *STRANGE):
+            for wanted in ({"$gt": end}, {"$gte": end}, {"$lt": end}, {"$lte": end}, {"$gte": end, "$lt": 12}):
+                (found,) = mem.apply([Find(filter={name: wanted})])
+                expected = [at for at, one in enumerate(fields) if filters.matches({name: one}, {name: wanted})]
+                assert [int(entry.key) for entry in reversed(found)] == expected, wanted
+
+
+@pytest.mark.parametrize("name", ["\ud800", "nul\0"])
+def test_a_range_of_a_field_that_no_value_can_have_is_empty(mem: AgentMemory, name: str) -> None:
+    assert mem.apply([Find(filter={name: {"$gte": end}}) for end in (0, "", "\ud800")]) == [[], [], []]
 
 
 @pytest.mark.parametrize("branch", ["main", "draft"])

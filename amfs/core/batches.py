@@ -148,7 +148,7 @@ def _find(context: Context, operation: Find) -> list[Entry]:
     which = ListFilter(
         context.agent_id, operation.entity_path, True, None, context.time(), -1, -1 if stop is None else stop
     )
-    rows = context.tx.newest(context.branch, which, () if wanted is None else filters.texts(wanted))
+    rows = context.tx.newest(context.branch, which, filters.hints(wanted))
     if wanted is not None:
         rows = (row for row in rows if filters.matches(json.loads(row.value or "null"), wanted))
     return versions.entries_of(context, list(itertools.islice(rows, operation.offset, stop)))

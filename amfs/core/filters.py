@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from amfs.core import fields
 from amfs.errors import InvalidFilterError
+from amfs.storage.rows import FieldRange, Hints
 
 _ORDERED: Mapping[str, Callable[[Any, Any], bool]] = {
     "$gt": operator.gt,
@@ -51,6 +52,25 @@ def check(conditions: object) -> dict[str, Any]:
         else:
             _check_condition(name, condition)
     return cast("dict[str, Any]", conditions)
+
+
+def hints(conditions: Mapping[str, Any] | None) -> Hints:
+    """Return what tells most of the values that do not satisfy a checked filter from those that do."""
+    return Hints() if conditions is None else Hints(texts(conditions), ranges(conditions))
+
+
+def ranges(conditions: Mapping[str, Any]) -> list[FieldRange]:
+    """Return between what fields lie of every value that satisfies a checked filter."""
+    found: list[FieldRange] = []
+    for name, condition in conditions.items():
+        if name == "$and":
+            found.extend(one for part in condition for one in ranges(part))
+        elif isinstance(condition, dict):
+            wanted = cast("dict[str, Any]", condition)
+            least, most = wanted.get("$gt", wanted.get("$gte")), wanted.get("$lt", wanted.get("$lte"))
+            if least is not None or most is not None:
+                found.append(FieldRange(name, least, most))
+    return found
 
 
 def texts(conditions: Mapping[str, Any]) -> set[str]:

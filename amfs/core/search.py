@@ -230,8 +230,8 @@ def _newest_of(asked: Request, view: View) -> Iterator[tuple[View, VersionRow]]:
     first = min(asked.offset + asked.limit + 1, NOW) if view.upto == NOW else -1
     listed = [ListFilter(which.viewer, which.path, True, kind, which.now, -1, first) for kind in kinds]
     if view.upto == NOW:
-        texts = () if asked.filter is None else filters.texts(asked.filter)
-        rows = heapq.merge(*(context.tx.newest(context.branch, one, texts) for one in listed), key=lambda row: -row.seq)
+        hints = filters.hints(asked.filter)
+        rows = heapq.merge(*(context.tx.newest(context.branch, one, hints) for one in listed), key=lambda row: -row.seq)
     else:
         past = (row for one in listed for row in context.tx.list(context.branch, view.upto, one))
         rows = iter(sorted(past, key=lambda row: -row.seq))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from amfs.storage.rows import (
     CoveredRow,
     EventRow,
     ExportRow,
+    Hints,
     ListFilter,
     Making,
     NewEvent,
@@ -296,8 +297,8 @@ class Tables:
         statement = _by_range(which, q.LIST_VIEW_ALL, q.LIST_VIEW_ONE, q.LIST_VIEW_BELOW)
         return [VersionRow._make(row) for row in self._numbered(statement, (*_list_parameters(branch, which), upto))]
 
-    def newest(self, branch: BranchRow, which: ListFilter, texts: Collection[str]) -> Iterator[VersionRow]:
-        return finding.newest(self.connection, branch, which, texts)
+    def newest(self, branch: BranchRow, which: ListFilter, hints: Hints) -> Iterator[VersionRow]:
+        return finding.newest(self.connection, branch, which, hints)
 
     def covered(self, branch: BranchRow, which: ListFilter) -> list[CoveredRow]:
         """Return the entries of all paths, or of one and those below it, without their values."""
