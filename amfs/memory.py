@@ -242,7 +242,7 @@ class AgentMemory:
     ) -> Found[Entry | None]:
         """Do what ``read`` does, but leave it to the caller to ``_record`` what was found."""
         # What _look_for does, spelt out for the call that is made most often.
-        with self._storage.reading() if self._principal is None else self._storage.snapshot() as tx:
+        with self._reading(one=True) as tx:
             context = self._context(tx, branch, Permission.READ)
             entry = versions.read(context, entity_path, key, at, min_confidence)
         return Found(context, entry, runs.observe(context, entry))
@@ -344,7 +344,11 @@ class AgentMemory:
 
     def _find_batch(self, prepared: batches.Batch, *, branch: str | None) -> Found[list[Any]]:
         """Do what ``apply`` does with reads only, but leave it to the caller to ``_record`` what was found."""
-        return self._look_for(self._storage.snapshot(), branch, batches.read_only, prepared)
+        return self._look_for(self._reading(one=prepared.is_one_read), branch, batches.read_only, prepared)
+
+    def _reading(self, *, one: bool) -> Reading:
+        """Return a context for reads; the owner's of one entry look at nothing that must be of the same moment."""
+        return self._storage.reading() if one and self._principal is None else self._storage.snapshot()
 
     def search(
         self,

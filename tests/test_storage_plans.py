@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from amfs import AgentMemory
-from amfs.models import Delete, Get, Put
-from amfs.storage import checkpoints, queries
+from amfs.models import Delete, Find, Get, Put
+from amfs.storage import checkpoints, finding, queries
 from amfs.storage.hashing import HASH_FUNCTION
 from amfs.storage.invariants import PROBLEMS
 from amfs.storage.rows import SearchIndex
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 SMALL, LARGE = 100, 5000
 CHANGES = 10
 
-PIECES = {"ROW_HASH", "DOCUMENT", "IS_SEEN"}
+PIECES = {"ROW_HASH", "DOCUMENT", "IS_SEEN", "HEAD_COLUMNS", "VIEW_COLUMNS", "LIVE"}
 """Expressions, which are no statements by themselves."""
 
 _VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 
 STATEMENTS = {
     name: statement
-    for name, statement in (vars(queries) | vars(checkpoints)).items()
+    for name, statement in (vars(queries) | vars(checkpoints) | vars(finding)).items()
     if name.isupper() and not name.startswith("_") and isinstance(statement, str) and name not in PIECES
 } | {
     f"{name} of {getattr(key, 'value', key)}": statement
-    for name, statements in vars(queries).items()
+    for name, statements in (vars(queries) | vars(finding)).items()
     if name.isupper() and not name.startswith("_") and isinstance(statements, dict)
     for key, statement in statements.items()
     if statement.startswith(_VERBS)
@@ -393,6 +393,37 @@ def test_history_costs_no_more_for_many_versions_elsewhere(fixtures: dict[str, F
         small.mem.write("svc-1", "k9", number)
     branch_after = small.cost(lambda f: f.mem.read("svc-1", "k9", branch="side"))
     assert branch_after.steps == branch_before.steps
+
+
+@pytest.mark.parametrize("conditions", [None, {"round": 1}, {"round": {"$gt": 0}}])
+def test_the_newest_of_many_are_found_at_the_end_of_the_log(
+    conditions: dict[str, Any] | None, fixtures: dict[str, Fixture]
+) -> None:
+    small, large = (
+        fixtures[size].cost(lambda f: f.mem.apply([Find(filter=conditions, limit=5)])) for size in ("small", "large")
+    )
+    assert len(large.statements) <= len(small.statements) + 1, "where the end of the log begins"
+    assert large.steps <= small.steps * 1.25 + 50
+    assert sum("INDEXED BY log_branch" in statement for statement in large.statements) == 2
+
+
+@pytest.mark.parametrize("conditions", [{"n": LARGE - 1}, {"n": -9}, {"n": {"$lt": -8}}])
+def test_to_find_what_is_rare_looks_once_at_each_key(conditions: dict[str, Any], fixtures: dict[str, Fixture]) -> None:
+    small, large = (
+        fixtures[size].cost(lambda f: f.mem.apply([Find(filter=conditions, limit=5)])) for size in ("small", "large")
+    )
+    assert large.steps <= small.steps * 1.25 * LARGE / SMALL
+    assert len(large.statements) <= len(small.statements) + 3
+
+
+@pytest.mark.parametrize("conditions", [{"n": "none"}, {"n": {"$lt": -8}}, {"n": {"$gt": "a"}}])
+def test_what_sqlite_can_tell_does_not_match_is_not_fetched(
+    conditions: dict[str, Any], fixtures: dict[str, Fixture]
+) -> None:
+    def cost(conditions: dict[str, Any]) -> Cost:
+        return fixtures["small"].cost(lambda f: f.mem.apply([Find(entity_path="svc-0", filter=conditions)]))
+
+    assert len(cost(conditions).statements) < len(cost({"$or": [{"n": "none"}, {"n": -9}]}).statements)
 
 
 def test_a_first_cross_agent_read_is_one_transaction(fixtures: dict[str, Fixture]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from amfs.core import conflicts, filters, runs, validation, versions
@@ -13,7 +13,7 @@ from amfs.core.context import Access, Context, WriteContext
 from amfs.core.validation import CheckedPut, Named
 from amfs.errors import InvalidInputError
 from amfs.models import Delete, Entry, Find, Get, ListPaths, PathInfo, Put, Renew
-from amfs.storage.rows import SHARED, ListFilter, Slot, VersionRow
+from amfs.storage.rows import SHARED, ListFilter, Slot
 
 ANY = "*"
 """The segment of a ListPaths prefix or suffix that matches any one segment."""
@@ -31,6 +31,11 @@ class Batch(NamedTuple):
     def changes(self) -> bool:
         """Whether there is anything but reads."""
         return bool(self.writes or self.renewals)
+
+    @property
+    def is_one_read(self) -> bool:
+        """Whether it is nothing but what ``AgentMemory.read`` does."""
+        return self.length == 1 and isinstance(self.reads.get(0), Get)
 
 
 def prepare(operations: Sequence[object], max_value_bytes: int) -> Batch:
@@ -71,7 +76,8 @@ def _apply(context: WriteContext, batch: Batch, message: str) -> list[Any]:
     results: list[Any] = [None] * batch.length
     for position, operation in batch.reads.items():
         results[position] = _read(context, operation)
-    runs.observe_writing(context, results)
+    if batch.reads:
+        runs.observe_writing(context, results)
     final = _final_writes(context, batch, results)
     context.group = context.seq + 1 if len(final) + len(batch.renewals) > 1 else None
     written = {(slot.path, slot.key) for slot in final}
@@ -137,21 +143,14 @@ def _read(context: Context, operation: Get | Find | ListPaths) -> Any:
 
 
 def _find(context: Context, operation: Find) -> list[Entry]:
-    stop = _stop(operation)
-    limit = -1 if stop is None or operation.filter is not None else stop
-    which = ListFilter(context.agent_id, operation.entity_path, True, None, context.time(), -1, limit)
-    rows = context.tx.newest(context.branch, which)
-    if operation.filter is not None:
-        rows = _matching(rows, operation.filter)
+    stop, wanted = _stop(operation), operation.filter
+    which = ListFilter(
+        context.agent_id, operation.entity_path, True, None, context.time(), -1, -1 if stop is None else stop
+    )
+    rows = context.tx.newest(context.branch, which, filters.hints(wanted))
+    if wanted is not None:
+        rows = (row for row in rows if filters.matches(json.loads(row.value or "null"), wanted))
     return versions.entries_of(context, list(itertools.islice(rows, operation.offset, stop)))
-
-
-def _matching(rows: Iterable[VersionRow], wanted: dict[str, Any]) -> Iterator[VersionRow]:
-    texts = filters.texts(wanted)
-    for row in rows:
-        value = row.value or "null"
-        if all(text in value for text in texts) and filters.matches(json.loads(value), wanted):
-            yield row
 
 
 def _list_paths(context: Context, operation: ListPaths) -> list[PathInfo]:

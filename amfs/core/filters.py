@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, cast
 
 from amfs.core import fields
 from amfs.errors import InvalidFilterError
+from amfs.storage.rows import FieldRange, Hints
 
 _ORDERED: Mapping[str, Callable[[Any, Any], bool]] = {
     "$gt": operator.gt,
@@ -23,6 +25,11 @@ _ORDERED: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 _OPERATORS = frozenset({"$eq", "$ne", "$in", *_ORDERED})
 _COMBINERS = frozenset({"$and", "$or"})
+_ANY: Sequence[object] = ({},)
+"""Stands for values of which nothing is known but that they are there."""
+
+_LARGEST = 2**63
+"""No integer that is stored is larger."""
 
 
 def check(conditions: object) -> dict[str, Any]:
@@ -47,9 +54,39 @@ def check(conditions: object) -> dict[str, Any]:
     return cast("dict[str, Any]", conditions)
 
 
-def texts(conditions: Mapping[str, Any]) -> list[str]:
-    """Return what the JSON of a value that satisfies a checked filter contains: a quick look before it is decoded."""
-    return [json.dumps(wanted, ensure_ascii=False) for wanted in conditions.values() if isinstance(wanted, str)]
+def hints(conditions: Mapping[str, Any] | None) -> Hints:
+    """Return what tells most of the values that do not satisfy a checked filter from those that do."""
+    return Hints() if conditions is None else Hints(texts(conditions), ranges(conditions))
+
+
+def ranges(conditions: Mapping[str, Any]) -> list[FieldRange]:
+    """Return between what fields lie of every value that satisfies a checked filter."""
+    found: list[FieldRange] = []
+    for name, condition in conditions.items():
+        if name == "$and":
+            found.extend(one for part in condition for one in ranges(part))
+        elif isinstance(condition, dict):
+            wanted = cast("dict[str, Any]", condition)
+            least, most = wanted.get("$gt", wanted.get("$gte")), wanted.get("$lt", wanted.get("$lte"))
+            if least is not None or most is not None:
+                found.append(FieldRange(name, least, most))
+    return found
+
+
+def texts(conditions: Mapping[str, Any]) -> set[str]:
+    """Return texts that the JSON of every value which satisfies a checked filter contains, as values are stored.
+
+    They say what cannot match without a look at the fields; what contains them all may still not match.
+    """
+    found: set[str] = set()
+    for name, condition in conditions.items():
+        if name == "$and":
+            found.update(*(texts(part) for part in condition))
+        elif name == "$or":
+            found |= set[str].intersection(*(texts(part) for part in condition))
+        else:
+            found |= _texts_of_field(name, condition)
+    return found
 
 
 def matches(value: Any, conditions: Mapping[str, Any]) -> bool:
@@ -64,6 +101,55 @@ def matches(value: Any, conditions: Mapping[str, Any]) -> bool:
         if not matched:
             return False
     return True
+
+
+def _texts_of_field(name: str, condition: Any) -> set[str]:
+    if not isinstance(condition, dict):
+        return _beginning(name, [condition])
+    wanted = cast("dict[str, Any]", condition)
+    if not any(part.startswith("$") for part in wanted):
+        return _beginning(name, _ANY).union(*(_texts_of_field(part, one) for part, one in wanted.items()))
+    found: set[str] = set()
+    for operation, operand in wanted.items():
+        if operation in ("$eq", "$in"):
+            found |= _beginning(name, operand if operation == "$in" else [operand])
+        elif operation in _ORDERED:
+            found |= _beginning(name, _ANY)
+    return found
+
+
+def _beginning(name: str, wanted: Sequence[object]) -> set[str]:
+    """Return how the JSON of a field begins that equals one of several values; where None is one, it may be absent.
+
+    Of a name with dots only the last part is sure to stand before the value.
+    """
+    if any(value is None for value in wanted):
+        return set()
+    last = name.rpartition(".")[2]
+    label = _json(last) if last == name else _json(last)[1:]
+    return {f"{label}:{_shared([spelling for value in wanted for spelling in _spellings(value)])}"}
+
+
+def _shared(texts: Sequence[str]) -> str:
+    """Return the beginning that all of several texts share: what the first and the last in order do."""
+    first, last = min(texts, default=""), max(texts, default="")
+    if first == last:
+        return first
+    return "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+
+
+def _spellings(wanted: object) -> list[str]:
+    """Return how the JSON of what equals a value may begin."""
+    if isinstance(wanted, str | bool):
+        return [_json(wanted)]
+    if isinstance(wanted, int | float) and wanted and abs(wanted) < _LARGEST:
+        return [repr(float(wanted)), *([repr(int(wanted))] if wanted == int(wanted) else [])]
+    return [""]
+
+
+def _json(value: str | bool) -> str:
+    # What stands for a lone surrogate does not matter: no stored text has one.
+    return json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
 
 
 def _check_condition(name: str, condition: object) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 from weakref import WeakSet
 
 from amfs.core import timeline
@@ -286,8 +286,9 @@ def rows_of(context: WriteContext, run_id: str) -> list[int]:
 
 
 def _entries(found: object) -> Iterator[Entry]:
-    if isinstance(found, Entry):
-        yield found
-    elif isinstance(found, list):
-        for item in found:  # pyright: ignore[reportUnknownVariableType] - results of a batch are of many kinds
-            yield from _entries(item)  # pyright: ignore[reportUnknownArgumentType]
+    """Yield the entries in what was found, at any depth of lists: results of a batch are of many kinds."""
+    for item in cast("list[object]", found) if isinstance(found, list) else (found,):
+        if isinstance(item, Entry):
+            yield item
+        elif isinstance(item, list):
+            yield from _entries(cast("object", item))

@@ -227,9 +227,11 @@ def _newest(asked: Request, views: Sequence[View]) -> list[Candidate]:
 def _newest_of(asked: Request, view: View) -> Iterator[tuple[View, VersionRow]]:
     which, context = view.which, view.context
     kinds: Sequence[int | None] = (None,) if which.memory_types is None else which.memory_types
-    listed = [ListFilter(which.viewer, which.path, True, kind, which.now, -1, -1) for kind in kinds]
+    first = min(asked.offset + asked.limit + 1, NOW) if view.upto == NOW else -1
+    listed = [ListFilter(which.viewer, which.path, True, kind, which.now, -1, first) for kind in kinds]
     if view.upto == NOW:
-        rows = heapq.merge(*(context.tx.newest(context.branch, one) for one in listed), key=lambda row: -row.seq)
+        hints = filters.hints(asked.filter)
+        rows = heapq.merge(*(context.tx.newest(context.branch, one, hints) for one in listed), key=lambda row: -row.seq)
     else:
         past = (row for one in listed for row in context.tx.list(context.branch, view.upto, one))
         rows = iter(sorted(past, key=lambda row: -row.seq))

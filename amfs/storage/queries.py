@@ -12,13 +12,15 @@ from amfs.storage.rows import SearchIndex
 
 # --- pieces (constants, never input) ---------------------------------------------------------------------------------
 
-_HEAD = """h.seq, h.ts, h.branch, h.slot, h.version, h.live,
+HEAD_COLUMNS = """h.seq, h.ts, h.branch, h.slot, h.version, h.live,
  coalesce(h.value, (SELECT o.value FROM log o WHERE o.seq = h.value_seq AND h.live)), h.value_seq,
  h.agent, h.author, h.run, h.confidence, h.memory_type, h.prior, h.good, h.bad, h.outcomes, h.born, h.expires, h.refs"""
 
 _LOG = """v.seq, v.ts, v.branch, v.slot, v.version, v.live,
  coalesce(v.value, (SELECT o.value FROM log o WHERE o.seq = v.value_seq AND v.live)), coalesce(v.value_seq, v.seq),
  v.agent, v.author, v.run, v.confidence, v.memory_type, v.prior, v.good, v.bad, v.outcomes, v.born, v.expires, v.refs"""
+
+VIEW_COLUMNS = _LOG.replace("v.", "h.")
 
 _EVENT = """v.seq, v.ts, v.branch, v.type, v.agent, v.actor, v.grp, v.run, v.details, v.slot, v.version,
  v.confidence, v.memory_type, p.path, s.key, p.owner"""
@@ -130,10 +132,10 @@ FIND_JOINED = """SELECT s.id FROM json_each(?1) j
 _NEWEST_TS = "max(l.ts, coalesce((SELECT i.ts FROM imported i WHERE i.first = (SELECT max(first) FROM imported)), 0))"
 POSITION = f"""SELECT b.closed_at IS NULL, l.seq, {_NEWEST_TS} FROM branch b
  LEFT JOIN log l ON l.seq = (SELECT max(seq) FROM log) WHERE b.id = ?"""
-HEAD = f"SELECT {_HEAD} FROM head h WHERE h.branch = ? AND h.slot = ?"
-CURRENT = f"""SELECT {_HEAD}, EXISTS(SELECT 1 FROM path WHERE owner = ?)
+HEAD = f"SELECT {HEAD_COLUMNS} FROM head h WHERE h.branch = ? AND h.slot = ?"
+CURRENT = f"""SELECT {HEAD_COLUMNS}, EXISTS(SELECT 1 FROM path WHERE owner = ?)
  FROM head h WHERE h.branch = ? AND h.slot = ?"""
-CURRENT_NAMED = f"""SELECT {_HEAD}, EXISTS(SELECT 1 FROM path WHERE owner = ?)
+CURRENT_NAMED = f"""SELECT {HEAD_COLUMNS}, EXISTS(SELECT 1 FROM path WHERE owner = ?)
  FROM slot s CROSS JOIN head h ON h.slot = s.id WHERE s.path = ? AND s.key = ? AND h.branch = ?"""
 VISIBLE = f"""SELECT {_LOG} FROM log v WHERE v.seq = (
  SELECT w.seq FROM lineage a CROSS JOIN log w INDEXED BY log_slot
@@ -162,14 +164,14 @@ _RANGES_ONE = f"{_RANGES_ALL} AND p.path = ?3"
 _RANGES_BELOW = f"""{_RANGES_ONE} UNION ALL {_RANGES_ALL} AND p.path >= ?3 || '/' AND p.path < ?3 || '0'"""
 _RANGES_AFTER = """SELECT s.id AS low, s.id AS high FROM path p CROSS JOIN slot s ON s.path = p.id AND s.key > ?9
  WHERE p.owner IN (0, ?2) AND p.path = ?3"""
-_LIVE = """h.live AND (?4 IS NULL OR h.expires IS NULL OR h.expires > ?4)
+LIVE = """h.live AND (?4 IS NULL OR h.expires IS NULL OR h.expires > ?4)
  AND CASE WHEN ?5 IS NULL THEN h.memory_type <> 5 ELSE h.memory_type = ?5 END"""
 
 # A branch without ancestors lists straight from head ...
-_LIST_ROOT = f"""SELECT {_HEAD} FROM ({{ranges}}) r CROSS JOIN head h
- ON h.branch = ?1 AND h.slot BETWEEN max(r.low, ?6 + 1) AND r.high WHERE {_LIVE} ORDER BY h.slot LIMIT ?7"""
-LIST_ROOT_ALL = f"""SELECT {_HEAD} FROM head h CROSS JOIN path p ON p.id = h.slot >> 24 AND p.owner IN (0, ?2)
- WHERE h.branch = ?1 AND h.slot > ?6 AND {_LIVE} ORDER BY h.slot LIMIT ?7"""
+_LIST_ROOT = f"""SELECT {HEAD_COLUMNS} FROM ({{ranges}}) r CROSS JOIN head h
+ ON h.branch = ?1 AND h.slot BETWEEN max(r.low, ?6 + 1) AND r.high WHERE {LIVE} ORDER BY h.slot LIMIT ?7"""
+LIST_ROOT_ALL = f"""SELECT {HEAD_COLUMNS} FROM head h CROSS JOIN path p ON p.id = h.slot >> 24 AND p.owner IN (0, ?2)
+ WHERE h.branch = ?1 AND h.slot > ?6 AND {LIVE} ORDER BY h.slot LIMIT ?7"""
 LIST_ROOT_ONE = _LIST_ROOT.format(ranges=_RANGES_ONE)
 LIST_ROOT_BELOW = _LIST_ROOT.format(ranges=_RANGES_BELOW)
 LIST_ROOT_AFTER = _LIST_ROOT.format(ranges=_RANGES_AFTER)
@@ -180,39 +182,25 @@ _VIEW = f"""SELECT h.slot AS slot, max(CASE WHEN h.seq <= min(a.upto, ?8) THEN h
  FROM ({{ranges}}) r CROSS JOIN lineage a ON a.branch = ?1
  CROSS JOIN head h ON h.branch = a.ancestor AND h.slot BETWEEN max(r.low, ?6 + 1) AND r.high
  WHERE {inherits("h.slot")} GROUP BY h.slot HAVING seq IS NOT NULL"""
-_LIST_VIEW = f"""SELECT {_LOG.replace("v.", "h.")} FROM ({_VIEW}) q CROSS JOIN log h ON h.seq = q.seq
- WHERE {_LIVE} ORDER BY q.slot LIMIT ?7"""
+_LIST_VIEW = f"""SELECT {VIEW_COLUMNS} FROM ({_VIEW}) q CROSS JOIN log h ON h.seq = q.seq
+ WHERE {LIVE} ORDER BY q.slot LIMIT ?7"""
 LIST_VIEW_ALL = _LIST_VIEW.format(ranges=_RANGES_ALL)
 LIST_VIEW_ONE = _LIST_VIEW.format(ranges=_RANGES_ONE)
 LIST_VIEW_BELOW = _LIST_VIEW.format(ranges=_RANGES_BELOW)
 LIST_VIEW_AFTER = _LIST_VIEW.format(ranges=_RANGES_AFTER)
-PRIVATE = f"""SELECT {_LOG.replace("v.", "h.")} FROM (
+PRIVATE = f"""SELECT {VIEW_COLUMNS} FROM (
  {_VIEW.format(ranges=_RANGES_OF_OWNER)}) q CROSS JOIN log h ON h.seq = q.seq
  WHERE h.live AND (h.expires IS NULL OR h.expires > ?4) ORDER BY q.slot"""
-# Newest first: the sorter keeps no more rows than the limit asks for.
-NEWEST_ROOT_ALL = LIST_ROOT_ALL.replace("ORDER BY h.slot", "ORDER BY h.seq DESC")
-NEWEST_ROOT_ONE = LIST_ROOT_ONE.replace("ORDER BY h.slot", "ORDER BY h.seq DESC")
-NEWEST_ROOT_BELOW = LIST_ROOT_BELOW.replace("ORDER BY h.slot", "ORDER BY h.seq DESC")
-NEWEST_VIEW_ALL = LIST_VIEW_ALL.replace("ORDER BY q.slot", "ORDER BY q.seq DESC")
-NEWEST_VIEW_ONE = LIST_VIEW_ONE.replace("ORDER BY q.slot", "ORDER BY q.seq DESC")
-NEWEST_VIEW_BELOW = LIST_VIEW_BELOW.replace("ORDER BY q.slot", "ORDER BY q.seq DESC")
-# Where nothing limits the rows, which are the newest is told before any value is fetched.
-NEWEST_SEQS_ROOT_ALL = NEWEST_ROOT_ALL.replace(_HEAD, "h.seq")
-NEWEST_SEQS_ROOT_ONE = NEWEST_ROOT_ONE.replace(_HEAD, "h.seq")
-NEWEST_SEQS_ROOT_BELOW = NEWEST_ROOT_BELOW.replace(_HEAD, "h.seq")
-NEWEST_SEQS_VIEW_ALL = NEWEST_VIEW_ALL.replace(_LOG.replace("v.", "h."), "h.seq")
-NEWEST_SEQS_VIEW_ONE = NEWEST_VIEW_ONE.replace(_LOG.replace("v.", "h."), "h.seq")
-NEWEST_SEQS_VIEW_BELOW = NEWEST_VIEW_BELOW.replace(_LOG.replace("v.", "h."), "h.seq")
 # What a brief covers, without the values.
 _COVERED = """h.seq, h.slot, (SELECT o.path FROM path o WHERE o.id = h.slot >> 24), h.author, h.confidence, h.outcomes,
  h.expires, coalesce(h.value_seq, h.seq)"""
-COVERED_ROOT_ALL = LIST_ROOT_ALL.replace(_HEAD, _COVERED)
-COVERED_ROOT_BELOW = LIST_ROOT_BELOW.replace(_HEAD, _COVERED)
-COVERED_VIEW_ALL = LIST_VIEW_ALL.replace(_LOG.replace("v.", "h."), _COVERED)
-COVERED_VIEW_BELOW = LIST_VIEW_BELOW.replace(_LOG.replace("v.", "h."), _COVERED)
+COVERED_ROOT_ALL = LIST_ROOT_ALL.replace(HEAD_COLUMNS, _COVERED)
+COVERED_ROOT_BELOW = LIST_ROOT_BELOW.replace(HEAD_COLUMNS, _COVERED)
+COVERED_VIEW_ALL = LIST_VIEW_ALL.replace(VIEW_COLUMNS, _COVERED)
+COVERED_VIEW_BELOW = LIST_VIEW_BELOW.replace(VIEW_COLUMNS, _COVERED)
 PATHS_ROOT = f"""SELECT p.path, count(*) FROM head h CROSS JOIN path p ON p.id = h.slot >> 24 AND p.owner IN (0, ?2)
- WHERE h.branch = ?1 AND ?3 IS NULL AND {_LIVE} GROUP BY p.path"""
-_ALL_VERSIONS = f"""SELECT {_LOG.replace("v.", "h.")} FROM ({{ranges}}) r CROSS JOIN lineage a ON a.branch = ?1
+ WHERE h.branch = ?1 AND ?3 IS NULL AND {LIVE} GROUP BY p.path"""
+_ALL_VERSIONS = f"""SELECT {VIEW_COLUMNS} FROM ({{ranges}}) r CROSS JOIN lineage a ON a.branch = ?1
  CROSS JOIN head n ON n.branch = a.ancestor AND n.slot BETWEEN r.low AND r.high
  CROSS JOIN log h ON h.slot = n.slot AND h.branch = a.ancestor AND h.seq <= min(a.upto, ?8)
  WHERE {inherits("h.slot")} AND h.seq > ?6 AND CASE WHEN ?5 IS NULL THEN h.memory_type <> 5 ELSE h.memory_type = ?5 END
@@ -221,7 +209,7 @@ ALL_VERSIONS_ALL = _ALL_VERSIONS.format(ranges=_RANGES_ALL)
 ALL_VERSIONS_ONE = _ALL_VERSIONS.format(ranges=_RANGES_ONE)
 ALL_VERSIONS_BELOW = _ALL_VERSIONS.format(ranges=_RANGES_BELOW)
 PATHS_VIEW = f"""SELECT p.path, count(*) FROM ({_VIEW.format(ranges=_RANGES_ALL)}) q CROSS JOIN log h ON h.seq = q.seq
- CROSS JOIN path p ON p.id = h.slot >> 24 WHERE {_LIVE} GROUP BY p.path"""
+ CROSS JOIN path p ON p.id = h.slot >> 24 WHERE {LIVE} GROUP BY p.path"""
 _WITHIN = """FROM json_each(?1) j CROSS JOIN log v INDEXED BY log_branch
  ON v.branch = json_extract(j.value, '$[0]')
  AND v.seq > json_extract(j.value, '$[1]') AND v.seq <= json_extract(j.value, '$[2]')
@@ -530,18 +518,18 @@ _IN_VIEW = f"""CROSS JOIN log h ON h.seq = (SELECT w.seq FROM lineage a CROSS JO
  WHERE a.branch = ?2 AND {inherits("{slot}")} ORDER BY a.depth, w.seq DESC LIMIT 1)"""
 _OWNED = "CROSS JOIN path p ON p.id = h.slot >> 24 AND p.owner IN (0, ?3)"
 _SAME = "= coalesce(d.value_seq, d.seq)"
-SEARCH_DOCUMENTS_ROOT = f"""SELECT d.seq, {_HEAD} FROM json_each(?1) j CROSS JOIN log d ON d.seq = j.value
+SEARCH_DOCUMENTS_ROOT = f"""SELECT d.seq, {HEAD_COLUMNS} FROM json_each(?1) j CROSS JOIN log d ON d.seq = j.value
  CROSS JOIN head h ON h.branch = ?2 AND h.slot = d.slot AND h.value_seq {_SAME} {_OWNED} WHERE {_PASSES}"""
-SEARCH_DOCUMENTS_VIEW = f"""SELECT d.seq, {_LOG.replace("v.", "h.")} FROM json_each(?1) j
+SEARCH_DOCUMENTS_VIEW = f"""SELECT d.seq, {VIEW_COLUMNS} FROM json_each(?1) j
  CROSS JOIN log d ON d.seq = j.value {_IN_VIEW.format(slot="d.slot")} AND coalesce(h.value_seq, h.seq) {_SAME}
  {_OWNED} WHERE {_PASSES}"""
 # Of a private entry that a fork handed over, the value lies in another slot.
 _OF_SLOT = """CASE (SELECT o.slot FROM log o WHERE o.seq = {owner}) WHEN h.slot THEN {owner}
  ELSE (SELECT min(w.seq) FROM log w WHERE w.slot = h.slot AND w.value_seq = {owner}) END"""
-SEARCH_SLOTS_ROOT = f"""SELECT {_OF_SLOT.format(owner="h.value_seq")}, {_HEAD} FROM json_each(?1) j
+SEARCH_SLOTS_ROOT = f"""SELECT {_OF_SLOT.format(owner="h.value_seq")}, {HEAD_COLUMNS} FROM json_each(?1) j
  CROSS JOIN head h ON h.branch = ?2 AND h.slot = j.value {_OWNED} WHERE {_PASSES}"""
 SEARCH_SLOTS_VIEW = f"""SELECT {_OF_SLOT.format(owner="coalesce(h.value_seq, h.seq)")},
- {_LOG.replace("v.", "h.")} FROM json_each(?1) j {_IN_VIEW.format(slot="j.value")} {_OWNED} WHERE {_PASSES}"""
+ {VIEW_COLUMNS} FROM json_each(?1) j {_IN_VIEW.format(slot="j.value")} {_OWNED} WHERE {_PASSES}"""
 
 EMBEDDERS = "SELECT id, name, probes FROM embedder ORDER BY id"
 ADD_EMBEDDER = _add("embedder")
@@ -568,7 +556,7 @@ ADD_EMBEDDED = _add("embedded", verb="INSERT OR REPLACE")
 # --- the whole -------------------------------------------------------------------------------------------------------
 
 COUNT_LASTING = f"""SELECT count(*) FROM ({_VIEW.format(ranges=_RANGES_OF_OWNER)}) q
- CROSS JOIN log h ON h.seq = q.seq WHERE h.expires IS NULL AND {_LIVE}"""
+ CROSS JOIN log h ON h.seq = q.seq WHERE h.expires IS NULL AND {LIVE}"""
 COUNT_LASTING_ROOT = """SELECT count(*) FROM head h CROSS JOIN path p ON p.id = h.slot >> 24 AND p.owner = ?2
  WHERE h.branch = ?1 AND h.live AND h.expires IS NULL AND h.memory_type <> 5"""
 COUNT_EXPIRING = f"""SELECT count(*) FROM (
@@ -580,7 +568,7 @@ COUNT_EXPIRING = f"""SELECT count(*) FROM (
  ORDER BY a.depth, w.seq DESC LIMIT 1)
  WHERE h.live AND h.expires > ?3 AND h.memory_type <> 5"""
 COUNT_ENTRIES = f"""SELECT count(*) FROM ({_VIEW.format(ranges=_RANGES_ALL)}) q CROSS JOIN log h ON h.seq = q.seq
- WHERE {_LIVE}"""
+ WHERE {LIVE}"""
 _READABLE = "(?3 IS NULL OR b.id IN (SELECT value FROM json_each(?3)))"
 COUNT_VERSIONS = f"""SELECT count(*) FROM log v CROSS JOIN path p ON p.id = v.slot >> 24
  CROSS JOIN branch b ON b.id = v.branch

@@ -7,7 +7,7 @@ are JSON text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -348,6 +348,27 @@ class TimelineFilter(NamedTuple):
     after: int
     before: int
     limit: int
+
+
+class FieldRange(NamedTuple):
+    """Between what the field of a value lies: numbers or texts, None where that side is open.
+
+    A name with dots may be that of a field, or a way through fields.
+    """
+
+    name: str
+    least: object
+    most: object
+
+
+class Hints(NamedTuple):
+    """What the values that are wanted are like: a storage may leave out any that is not, and need not.
+
+    ``texts`` are contained in their JSON, written without spaces.
+    """
+
+    texts: Collection[str] = ()
+    ranges: Sequence[FieldRange] = ()
 
 
 class ListFilter(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from amfs.errors import InvalidInputError
 from amfs.models import EventType
-from amfs.storage import indexing, transfer
+from amfs.storage import finding, indexing, transfer
 from amfs.storage import queries as q
 from amfs.storage.checkpoints import Checkpoints
 from amfs.storage.hashing import HASH_FUNCTION, row_hash
@@ -25,6 +25,7 @@ from amfs.storage.rows import (
     CoveredRow,
     EventRow,
     ExportRow,
+    Hints,
     ListFilter,
     Making,
     NewEvent,
@@ -46,9 +47,6 @@ _INLINE = 1000
 
 _KEPT = 200_000
 """How many names of a kind are remembered before they are forgotten and learned anew."""
-
-_AT_A_TIME = 100
-"""How many versions are fetched at once where it is not known how many are wanted."""
 
 _SLOTS_OF_A_PATH = 1 << SLOT_BITS
 
@@ -304,30 +302,8 @@ class Tables:
         statement = _by_range(which, q.LIST_VIEW_ALL, q.LIST_VIEW_ONE, q.LIST_VIEW_BELOW)
         return [VersionRow._make(row) for row in self._numbered(statement, (*_list_parameters(branch, which), upto))]
 
-    def newest(self, branch: BranchRow, which: ListFilter) -> Iterator[VersionRow]:
-        if which.limit < 0:
-            return self._newest_by_and_by(branch, which)
-        parameters = (*_list_parameters(branch, which), NOW)
-        if branch.parent is None:
-            statement = _by_range(which, q.NEWEST_ROOT_ALL, q.NEWEST_ROOT_ONE, q.NEWEST_ROOT_BELOW)
-            parameters = parameters[:-1]
-        else:
-            statement = _by_range(which, q.NEWEST_VIEW_ALL, q.NEWEST_VIEW_ONE, q.NEWEST_VIEW_BELOW)
-        return map(VersionRow._make, self._numbered(statement, parameters))
-
-    def _newest_by_and_by(self, branch: BranchRow, which: ListFilter) -> Iterator[VersionRow]:
-        """Yield the newest versions, fetched a few at a time: whoever filters them seldom wants all."""
-        parameters = (*_list_parameters(branch, which), NOW)
-        if branch.parent is None:
-            statement = _by_range(which, q.NEWEST_SEQS_ROOT_ALL, q.NEWEST_SEQS_ROOT_ONE, q.NEWEST_SEQS_ROOT_BELOW)
-            parameters = parameters[:-1]
-        else:
-            statement = _by_range(which, q.NEWEST_SEQS_VIEW_ALL, q.NEWEST_SEQS_VIEW_ONE, q.NEWEST_SEQS_VIEW_BELOW)
-        seqs = [row[0] for row in self._numbered(statement, parameters)]
-        for start in range(0, len(seqs), _AT_A_TIME):
-            some = seqs[start : start + _AT_A_TIME]
-            versions = self.versions(some)
-            yield from (versions[seq] for seq in some)
+    def newest(self, branch: BranchRow, which: ListFilter, hints: Hints) -> Iterator[VersionRow]:
+        return finding.newest(self.connection, branch, which, hints)
 
     def covered(self, branch: BranchRow, which: ListFilter) -> list[CoveredRow]:
         """Return the entries of all paths, or of one and those below it, without their values."""

@@ -57,9 +57,11 @@ PUT = Row("put", 60, least=10, most=2)
 GET = Row("get", 100)
 FILTERED = Row(f"search by a filter under a prefix of {OF_A_USER}", 15, least=10)
 FILTERED_ALL = Row("search by a filter under a prefix of all", 8, least=10)
+RARE = Row("search by a filter that one of all matches", 8)
+RANGE = Row("search by a range that ten of all match", 4)
 SEARCH = Row("search of a namespace", 30)
 PUTS = Row(f"batch of {BATCH} puts", 4)
-ROWS = (PUT, GET, FILTERED, FILTERED_ALL, SEARCH, PUTS)
+ROWS = (PUT, GET, FILTERED, FILTERED_ALL, RARE, RANGE, SEARCH, PUTS)
 
 
 def place(number: int) -> tuple[tuple[str, ...], str]:
@@ -79,8 +81,8 @@ def calls(store: BaseStore, size: int) -> dict[Row, Call]:
     def put(number: int) -> None:
         store.put(*place(number), value(number, random.getrandbits(32)))
 
-    def filtered(prefix: tuple[str, ...], number: int) -> object:
-        return store.search(prefix, filter={"kind": f"kind-{number % KINDS}"}, limit=10)
+    def filtered(prefix: tuple[str, ...], conditions: dict[str, Any]) -> object:
+        return store.search(prefix, filter=conditions, limit=10)
 
     def puts(number: int) -> None:
         salt = random.getrandbits(32)
@@ -90,8 +92,10 @@ def calls(store: BaseStore, size: int) -> dict[Row, Call]:
     return {
         PUT: put,
         GET: lambda number: store.get(*place(number)),
-        FILTERED: lambda number: filtered(place(number)[0][:2], number),
-        FILTERED_ALL: lambda number: filtered(("users",), number),
+        FILTERED: lambda number: filtered(place(number)[0][:2], {"kind": f"kind-{number % KINDS}"}),
+        FILTERED_ALL: lambda number: filtered(("users",), {"kind": f"kind-{number % KINDS}"}),
+        RARE: lambda number: filtered(("users",), {"n": number}),
+        RANGE: lambda _number: filtered(("users",), {"n": {"$lt": 10}}),
         SEARCH: lambda number: store.search(place(number)[0], limit=10),
         PUTS: puts,
     }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from amfs import AsyncAgentMemory
 from langchain_amfs.invocations import INVOCATIONS
-from langchain_amfs.runtime import current_caller
+from langchain_amfs.runtime import OUTSIDE, current_caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,9 +73,14 @@ class Actors:
         self._actors: OrderedDict[tuple[str, str | None], Actor] = OrderedDict()
         self._lock = threading.Lock()
 
-    @contextmanager
-    def acting(self, caller: Caller) -> Iterator[Actor]:
+    def acting(self, caller: Caller) -> AbstractContextManager[Actor]:
         """Return a context in which the actor for a caller is kept, and calls belong to its run."""
+        if caller is OUTSIDE:  # what a call belongs to there needs no change, and its actor is never retired
+            return nullcontext(self._own)
+        return self._acting(caller)
+
+    @contextmanager
+    def _acting(self, caller: Caller) -> Iterator[Actor]:
         with self._lock:
             actor = self._actor(caller)
             actor.users += 1

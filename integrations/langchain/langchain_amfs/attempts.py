@@ -6,7 +6,7 @@ import itertools
 import json
 import threading
 from collections import Counter, OrderedDict
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from amfs.models import Delete, Put
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from amfs.models import Operation
     from langchain_amfs.runtime import Caller
@@ -45,20 +46,21 @@ class Attempts:
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
         self._lock = threading.Lock()
 
-    @contextmanager
-    def once(self, caller: Caller, branch: str, operations: Sequence[Operation]) -> Iterator[list[bool]]:
+    def once(self, caller: Caller, branch: str, operations: Sequence[Operation]) -> AbstractContextManager[list[bool]]:
         """Return a context in which operations are made, and which of them are to be made: those not repeated."""
         if caller.task_id is None:
-            yield [True] * len(operations)
-            return
-        marks = [_mark(branch, operation) for operation in operations]
-        fresh = self._begin(caller.task_id, caller.attempt, marks)
+            return nullcontext([True] * len(operations))
+        return self._once(caller.task_id, caller.attempt, [_mark(branch, operation) for operation in operations])
+
+    @contextmanager
+    def _once(self, task_id: str, attempt: int, marks: Sequence[str]) -> Iterator[list[bool]]:
+        fresh = self._begin(task_id, attempt, marks)
         try:
             yield fresh
         except BaseException:
-            self._update(caller.task_id, made=(), taken_back=marks)
+            self._update(task_id, made=(), taken_back=marks)
             raise
-        self._update(caller.task_id, made=itertools.compress(marks, fresh), taken_back=())
+        self._update(task_id, made=itertools.compress(marks, fresh), taken_back=())
 
     def _begin(self, task_id: str, attempt: int, marks: Sequence[str]) -> list[bool]:
         with self._lock:

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["common_pattern", "entity_path", "namespace", "segments"]
 
-_ESCAPES = {"%": "%25", "/": "%2F"}
-_LABELS = {escape: label for label, escape in _ESCAPES.items()}
-_RESERVED = re.compile("[%/]")
+_LABELS = {"%25": "%", "%2F": "/"}
 _ESCAPED = re.compile("%25|%2F")
 
 WILDCARD = "*"
@@ -51,7 +49,7 @@ def _segment(label: str, labels: Sequence[str]) -> str:
         raise InvalidNamespaceError(f"a label is a string that is not empty; got {label!r} in {labels!r}")
     if "\0" in label:
         raise InvalidNamespaceError(f"a label has no NUL character; got {label!r} in {labels!r}")
-    return _RESERVED.sub(lambda found: _ESCAPES[found[0]], label)
+    return label.replace("%", "%25").replace("/", "%2F")
 
 
 def common_pattern(patterns: Iterable[Sequence[str]]) -> tuple[str, ...] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from amfs.models import Delete, Entry, Find, Get, ListPaths, Operation, PathInfo
 from langchain_amfs import namespaces
 from langchain_amfs.index import Index
 
-__all__ = ["Query", "Step", "entries_to_renew", "only", "operations", "results", "steps"]
+__all__ = ["Query", "Step", "answered", "entries_to_renew", "only", "operations", "results", "steps"]
 
 _SECONDS_PER_MINUTE = 60
 
@@ -78,8 +78,10 @@ def operations(plan: list[Step]) -> list[Operation]:
     return [step.operation for step in plan if step.operation is not None and not isinstance(step.operation, Query)]
 
 
-def only(plan: list[Step], wanted: Iterable[bool]) -> list[Step]:
+def only(plan: list[Step], wanted: list[bool]) -> list[Step]:
     """Return a plan with those of its operations that are wanted."""
+    if all(wanted):
+        return plan
     remaining = iter(wanted)
     asked = [step.operation is not None and not isinstance(step.operation, Query) for step in plan]
     return [
@@ -88,29 +90,30 @@ def only(plan: list[Step], wanted: Iterable[bool]) -> list[Step]:
     ]
 
 
-def results(plan: list[Step], hits: Iterable[list[SearchHit]], answers: Iterable[Any]) -> list[Result]:
-    """Return the result of each step, given the hits of its queries and the memory's answers to the rest."""
-    return [step.word(answer) for step, answer in zip(plan, _answered(plan, hits, answers), strict=True)]
+def answered(plan: list[Step], hits: Iterable[list[SearchHit]], answers: Iterable[Any]) -> list[Any]:
+    """Return the answer to each step, given the hits of its queries and the memory's answers to the rest."""
+    of_queries, of_rest = iter(hits), iter(answers)
+    return [
+        None if step.operation is None else next(of_queries if isinstance(step.operation, Query) else of_rest)
+        for step in plan
+    ]
 
 
-def entries_to_renew(plan: list[Step], hits: Iterable[list[SearchHit]], answers: Iterable[Any]) -> list[Renew]:
+def results(plan: list[Step], answers: list[Any]) -> list[Result]:
+    """Return the result of each step, given its answer."""
+    return [step.word(answer) for step, answer in zip(plan, answers, strict=True)]
+
+
+def entries_to_renew(plan: list[Step], answers: list[Any]) -> list[Renew]:
     """Return what gives the entries found their time to live again, the first found last: it stays the newest."""
     found: dict[tuple[str, str], None] = {}
-    for step, answer in zip(plan, _answered(plan, hits, answers), strict=True):
+    for step, answer in zip(plan, answers, strict=True):
         if step.renews and answer:
-            several = answer if isinstance(answer, list) else [answer]
-            entries = [one.entry if isinstance(one, SearchHit) else one for one in several]
-            found |= {(entry.entity_path, entry.key): None for entry in entries if entry.expires_at is not None}
+            for one in answer if isinstance(answer, list) else (answer,):
+                entry = one.entry if isinstance(one, SearchHit) else one
+                if entry.expires_at is not None:
+                    found[entry.entity_path, entry.key] = None
     return [Renew(entity_path=path, key=key) for path, key in reversed(found)]
-
-
-def _answered(plan: list[Step], hits: Iterable[list[SearchHit]], answers: Iterable[Any]) -> Iterator[Any]:
-    of_queries, of_rest = iter(hits), iter(answers)
-    for step in plan:
-        if step.operation is None:
-            yield None
-        else:
-            yield next(of_queries if isinstance(step.operation, Query) else of_rest)
 
 
 def _step(op: Op, index: Index | None) -> Step:
@@ -185,28 +188,31 @@ def _no_namespaces(_answer: object) -> list[tuple[str, ...]]:
 
 
 def _item(entry: Entry | None) -> Item | None:
-    return None if entry is None else Item(**_fields(entry))
+    if entry is None:
+        return None
+    return Item(
+        value=_value(entry), key=entry.key, namespace=namespaces.namespace(entry.entity_path),
+        created_at=entry.created_at, updated_at=entry.written_at,
+    )  # fmt: skip
 
 
 def _search_items(entries: list[Entry]) -> list[SearchItem]:
-    return [SearchItem(**_fields(entry)) for entry in entries]
+    return [_search_item(entry) for entry in entries]
 
 
 def _scored_items(hits: list[SearchHit]) -> list[SearchItem]:
-    return [SearchItem(**_fields(hit.entry), score=hit.score) for hit in hits]
+    return [_search_item(hit.entry, hit.score) for hit in hits]
+
+
+def _search_item(entry: Entry, score: float | None = None) -> SearchItem:
+    path = namespaces.namespace(entry.entity_path)
+    return SearchItem(path, entry.key, _value(entry), entry.created_at, entry.written_at, score)
 
 
 def _namespaces(paths: list[PathInfo]) -> list[tuple[str, ...]]:
     return [namespaces.namespace(path.entity_path) for path in paths]
 
 
-def _fields(entry: Entry) -> dict[str, Any]:
+def _value(entry: Entry) -> dict[str, Any]:
     # Entries written by other means may hold any JSON; what reads a store counts on a dict.
-    value = entry.value if isinstance(entry.value, dict) else {"value": entry.value}
-    return {
-        "namespace": namespaces.namespace(entry.entity_path),
-        "key": entry.key,
-        "value": value,
-        "created_at": entry.created_at,
-        "updated_at": entry.written_at,
-    }
+    return entry.value if isinstance(entry.value, dict) else {"value": entry.value}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from copy import copy
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,18 +14,17 @@ from amfs.errors import AccessDeniedError, BranchClosedError, ReadOnlyDatabaseEr
 from langchain_amfs.actors import Actors
 from langchain_amfs.attempts import Attempts
 from langchain_amfs.index import Index
-from langchain_amfs.operations import Query, entries_to_renew, only, operations, results, steps
+from langchain_amfs.operations import Query, answered, entries_to_renew, only, operations, results, steps
 from langchain_amfs.runtime import current_caller
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from types import TracebackType
 
     from langgraph.store.base import IndexConfig, Op, Result, TTLConfig
 
     from amfs import SearchHit
-    from langchain_amfs.actors import Actor
     from langchain_amfs.operations import Step
     from langchain_amfs.runtime import Caller
 
@@ -94,7 +93,7 @@ class AMFSStore(BaseStore):
     @property
     def branch(self) -> str:
         """The name of the branch that the store works on, here and now."""
-        return current_caller().branch or self._branch or self._memory.branch
+        return self._branch_of(current_caller())
 
     def setup(self) -> None:
         """Do nothing: the database is set up when it is opened. LangGraph's own stores need this call."""
@@ -114,33 +113,37 @@ class AMFSStore(BaseStore):
         planned = steps(ops, self._index)
         if self._actors.crowded:
             self._actors.retire()
-        with self._acting() as (caller, actor, branch):
+        caller = current_caller()
+        branch = self._branch_of(caller)
+        with self._actors.acting(caller) as actor:
             with self._attempts.once(caller, branch, operations(planned)) as wanted:
                 plan = only(planned, wanted)
                 hits = _hits(actor.memory, branch, plan)
-                answers = actor.memory.apply(operations(plan), branch=branch)
-            renewals = entries_to_renew(plan, hits, answers)
+                answers = answered(plan, hits, actor.memory.apply(operations(plan), branch=branch))
+            renewals = entries_to_renew(plan, answers)
             if renewals:
                 with suppress(*_MAY_NOT_WRITE):
                     actor.memory.apply(renewals, branch=branch)
-        return results(plan, hits, answers)
+        return results(plan, answers)
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Carry out operations as ``batch`` does, without a wait for a lock or the disk on the event loop."""
         planned = steps(ops, self._index)
         if self._actors.crowded:
             await asyncio.to_thread(self._actors.retire)
-        with self._acting() as (caller, actor, branch):
+        caller = current_caller()
+        branch = self._branch_of(caller)
+        with self._actors.acting(caller) as actor:
             with self._attempts.once(caller, branch, operations(planned)) as wanted:
                 plan = only(planned, wanted)
                 asks = any(isinstance(step.operation, Query) for step in plan)
                 hits = await asyncio.to_thread(_hits, actor.memory, branch, plan) if asks else []
-                answers = await actor.amemory.apply(operations(plan), branch=branch)
-            renewals = entries_to_renew(plan, hits, answers)
+                answers = answered(plan, hits, await actor.amemory.apply(operations(plan), branch=branch))
+            renewals = entries_to_renew(plan, answers)
             if renewals:
                 with suppress(*_MAY_NOT_WRITE):
                     await actor.amemory.apply(renewals, branch=branch)
-        return results(plan, hits, answers)
+        return results(plan, answers)
 
     def close(self) -> None:
         """Save what the runs have read; release the database if the store opened it. Safe to call twice."""
@@ -170,13 +173,9 @@ class AMFSStore(BaseStore):
     ) -> None:
         await self.aclose()
 
-    @contextmanager
-    def _acting(self) -> Iterator[tuple[Caller, Actor, str]]:
-        caller = current_caller()
+    def _branch_of(self, caller: Caller) -> str:
         # Asked each time: the memory's branch may be switched, or be that of an experiment in this context.
-        branch = caller.branch or self._branch or self._memory.branch
-        with self._actors.acting(caller) as actor:
-            yield caller, actor, branch
+        return caller.branch or self._branch or self._memory.branch
 
 
 def _hits(memory: AgentMemory, branch: str, plan: list[Step]) -> list[list[SearchHit]]:
