@@ -93,9 +93,14 @@ class Actors:
         self._closed = False
         self._lock = threading.Lock()
 
-    @contextmanager
-    def acting(self, caller: Caller) -> Generator[Actor]:
+    def acting(self, caller: Caller) -> AbstractContextManager[Actor]:
         """Return a context in which the actor for a caller is kept, and calls belong to its run."""
+        if caller.agent is None and caller.run_id is None and caller.task is None:
+            return nullcontext(self._own)  # what a call belongs to needs no change, and this actor is never retired
+        return self._acting(caller)
+
+    @contextmanager
+    def _acting(self, caller: Caller) -> Generator[Actor]:
         with self._lock:
             actor = self._actor(caller)
             actor.users += 1

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from langgraph.errors import GraphBubbleUp
 
 from amfs.frameworks.notes import tool_failed, waiting
-from amfs.models import OutcomeType
+from amfs.frameworks.verdicts import FAILURE
 from langchain_amfs.invocations import INVOCATIONS
 from langchain_amfs.notes import tool_finished
 from langchain_amfs.recorder import Part, Recorder
-from langchain_amfs.recordings import Recording, RecordingHandler, ToolStart, Verdict
+from langchain_amfs.recordings import Recording, RecordingHandler, ToolStart
 from langchain_amfs.runtime import Caller, current_caller
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class AMFSCallbackHandler(RecordingHandler):
         self._forget(recording)
         if recording.joined or recording.interrupted or (error is not None and not _is_failure(error)):
             return
-        verdict = recording.verdict if error is None else Verdict(OutcomeType.FAILURE)
+        verdict = recording.verdict if error is None else FAILURE
         self._recorder.close_run(self._part(recording), verdict, error)
         if recording.experiment is not None:
             self._recorder.finish(recording.experiment, verdict, error)

@@ -15,10 +15,9 @@ from langgraph.errors import GraphBubbleUp
 from amfs.frameworks.filters import Filters, checked
 from amfs.frameworks.notes import tool_failed
 from amfs.frameworks.quotes import quoted
-from amfs.models import OutcomeType
+from amfs.frameworks.verdicts import FAILURE, SUCCESS, Judgement, Verdict, verdict_of
 from langchain_amfs.notes import tool_finished
 from langchain_amfs.recorder import Recorder
-from langchain_amfs.recordings import SUCCESS, Verdict
 from langchain_amfs.runs import AgentRun, Runs, RunState
 
 if TYPE_CHECKING:
@@ -40,8 +39,6 @@ _QUERY = 2_000
 _LOADED = 256
 """Of how many questions the answer of memory is kept, for the next call of the model."""
 
-FAILURE = Verdict(OutcomeType.FAILURE)
-
 
 class RecordedState(AgentState[Any]):
     """The state of an agent, and the run it is in."""
@@ -49,7 +46,7 @@ class RecordedState(AgentState[Any]):
     amfs_run: NotRequired[Annotated[RunState, PrivateStateAttr]]
 
 
-Judge = Callable[[AgentState[Any]], OutcomeType | str | tuple[OutcomeType | str, float] | None]
+Judge = Callable[[AgentState[Any]], Judgement]
 """Says what came of a run, given the state at its end."""
 
 
@@ -247,9 +244,7 @@ class AMFSMiddleware(AgentMiddleware[RecordedState, Any, Any]):
     def _verdict(self, state: RecordedState) -> Verdict:
         if self._judge is not None:
             with self._recorder.guard("judge a run"):
-                answer = self._judge(state)
-                if answer is not None:
-                    return _checked_verdict(answer)
+                return verdict_of(self._judge(state))
         return SUCCESS
 
     def _informed(self, run: AgentRun, request: ModelRequest[Any]) -> ModelRequest[Any]:
@@ -300,10 +295,3 @@ def _with_reference(message: SystemMessage | None, text: str) -> SystemMessage:
 
 def _call(request: ToolCallRequest) -> tuple[str, object]:
     return request.tool_call["name"], request.tool_call["args"]
-
-
-def _checked_verdict(answer: OutcomeType | str | tuple[OutcomeType | str, float]) -> Verdict:
-    kind, weight = answer if isinstance(answer, tuple) else (answer, 1.0)
-    if not 0 <= weight <= 1:
-        raise ValueError(f"a run is judged with a weight from 0 to 1, not {weight!r}")
-    return Verdict(OutcomeType(kind), weight)

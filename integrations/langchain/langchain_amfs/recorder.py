@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from amfs import AgentMemory, Experiment
+    from amfs.frameworks.actors import Actor
     from amfs.frameworks.notes import Note
-    from langchain_amfs.actors import Actor
-    from langchain_amfs.recordings import Verdict
+    from amfs.frameworks.verdicts import Verdict
     from langchain_amfs.runtime import Caller
 
 __all__ = ["Part", "Recorder"]

@@ -12,26 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from langchain_core.callbacks import BaseCallbackManager
 from langgraph.callbacks import GraphCallbackHandler
 
+from amfs.frameworks.verdicts import SUCCESS, Verdict
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
     from langchain_core.runnables import RunnableConfig
 
-    from amfs import Experiment, OutcomeType
+    from amfs import Experiment
 
-__all__ = ["SUCCESS", "Recording", "RecordingHandler", "ToolStart", "Verdict", "recording_in", "recordings_in"]
-
-
-class Verdict(NamedTuple):
-    """What came of a run, and how much that says about the memories it read."""
-
-    outcome: OutcomeType | str
-    weight: float = 0.0
-
-
-SUCCESS = Verdict("success")
-"""It ended well, which by itself says nothing about the memories it read."""
+__all__ = ["Recording", "RecordingHandler", "ToolStart", "recording_in", "recordings_in"]
 
 
 class ToolStart(NamedTuple):
