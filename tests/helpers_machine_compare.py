@@ -110,6 +110,17 @@ def compare_guest(world: World, caller: Caller) -> None:
         agree(events, list(map(foretold_event, model.timeline(caller.agent, branch=branch))))
 
 
+def compare_after_keys(world: World, agent: str, branch: str, at: int) -> None:
+    """Compare the entries of each path whose keys sort after one, now and in the past."""
+    model, memory = world.model, world.memory(agent)
+    for moment, seq in ((None, None), (at, model.seq_of(branch, at))):
+        standing = model.list(agent, branch, seq)
+        for path, key in {(one.slot[1], one.slot[2]) for one in standing}:
+            listed = list(map(seen, memory.list(path, after_key=key, branch=branch, at=moment)))
+            after = [one for one in standing if one.slot[1] == path and one.slot[2] > key]
+            agree(listed, [foretold(one, model) for one in after])
+
+
 def compare_past(world: World, agent: str, branch: str) -> None:
     """Compare what an agent sees of a branch's past."""
     model, memory = world.model, world.memory(agent)
@@ -117,6 +128,7 @@ def compare_past(world: World, agent: str, branch: str) -> None:
     at = model.log.seq // 2
     listed = list(map(seen, memory.list(branch=branch, at=at)))
     agree(listed, [foretold(one, model) for one in model.list(agent, branch, model.seq_of(branch, at))])
+    compare_after_keys(world, agent, branch, at)
     slots = [slot for slot in model.view(branch) if slot[0] in (None, agent)]
     versions = sorted((one for slot in slots for one in model.history(slot, branch)), key=by_seq)
     agree(list(map(seen, memory.list(branch=branch, include_superseded=True))), foretold_all(versions, model))

@@ -284,7 +284,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, mem: AgentMemory, transactions: 
         return catch_up(*args, **kwargs)
 
     with monkeypatch.context() as patch, suppress(Stopped):
-        patch.setattr("amfs.storage.sqlite.catch_up", stopping)
+        patch.setattr("amfs.storage.transactions.catch_up", stopping)
         mem.search("zebra")
 
 
