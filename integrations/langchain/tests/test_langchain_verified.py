@@ -137,7 +137,7 @@ def test_files_of_a_deep_agent_have_a_history(memory, store, deepagents, awaited
     assert "Ann drinks coffee" in replies[0]
     assert "/memories/pref.md" in replies[1]
     told = story(memory, start)
-    assert told[0] == "waiter: waiter read scribe's files/ann//pref.md v2"
+    assert "waiter: waiter read scribe's files/ann//pref.md v2" in told  # beside the other call of a tool
     assert told[-1] == "waiter: Outcome RUN: success (0 entries updated)"
     assert len(runs_of(memory, start)) == 1
 
