@@ -53,11 +53,11 @@ class Standing(NamedTuple):
     entries: list[Entry]
     boundary: str
     cleared: str
-    kept: str
+    kept_path: str
 
     def is_kept(self, entry: Entry) -> bool:
         """Return whether a message is kept when others are archived."""
-        return entry.entity_path == self.kept
+        return entry.entity_path == self.kept_path
 
     def is_archived(self, entry: Entry) -> bool:
         """Return whether a message is archived."""
@@ -66,6 +66,10 @@ class Standing(NamedTuple):
     def archived(self) -> Standing:
         """Return those of the messages that are archived."""
         return self._replace(entries=[entry for entry in self.entries if self.is_archived(entry)])
+
+    def since_cleared(self) -> Standing:
+        """Return the messages added since all were archived, those archived meanwhile included."""
+        return self._replace(entries=[entry for entry in self.entries if entry.key > self.cleared])
 
 
 class Conversation:
@@ -92,7 +96,11 @@ class Conversation:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def standing(self, branch: str) -> Standing:
-        """Return all messages as they stand on a branch, without recording a read."""
+        """Return all messages as they stand on a branch, without recording a read.
+
+        Raises:
+            InvalidValueError: A piece of a message is missing.
+        """
         boundary, cleared = self._boundaries(branch)
         return self._standing(branch, boundary, cleared, after=("", ""))
 
@@ -218,12 +226,23 @@ def _text(value: Any, refused: InvalidValueError) -> str:
 
 
 def _pieces(entry: Entry) -> int:
-    return cast("int", entry.value["pieces"]) if set(entry.value) == {"pieces"} else 0
+    """Return in how many pieces the value of a message stands, 0 if it is whole, or something else was written here."""
+    value: object = entry.value
+    if not isinstance(value, dict) or set(cast("dict[str, object]", value)) != {"pieces"}:
+        return 0
+    number = cast("dict[str, object]", value)["pieces"]
+    return number if isinstance(number, int) else 0
 
 
 def _joined(entry: Entry, pieces: dict[str, str]) -> Entry:
-    text = "".join(pieces[_piece(entry.key, number)] for number in range(_pieces(entry)))
-    return entry.model_copy(update={"value": json.loads(text)})
+    names = [_piece(entry.key, number) for number in range(_pieces(entry))]
+    missing = [name for name in names if name not in pieces]
+    if missing:
+        raise InvalidValueError(
+            f"the message {entry.entry_key} is not whole: {len(missing)} of its {len(names)} pieces are missing below "
+            f"{_PARTS!r}, {missing[0]} first. They were deleted, or left out of a merge; the history has them"
+        )
+    return entry.model_copy(update={"value": json.loads("".join(pieces[name] for name in names))})
 
 
 def _piece(key: str, number: int) -> str:

@@ -138,6 +138,8 @@ class SQLiteWriting:
             # SQLite rolls back by itself when the disk is full; a second ROLLBACK would hide the first error.
             if tables is not None and tables.connection.in_transaction:
                 tables.connection.execute("ROLLBACK")
+            if tables is not None and self._is_hurried:
+                _set_pace(tables.connection, BUSY_SECONDS, CHECKPOINT_PAGES)
         finally:
             try:
                 storage.lock.release()
@@ -145,8 +147,6 @@ class SQLiteWriting:
                 self._tables = None
                 if tables is not None:
                     tables.stop_writing(keep_names=False)
-                    if self._is_hurried:
-                        _set_pace(tables.connection, BUSY_SECONDS, CHECKPOINT_PAGES)
                     storage.give_back(tables)
 
 

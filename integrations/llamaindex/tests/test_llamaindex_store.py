@@ -225,6 +225,19 @@ async def test_what_stands_already_is_not_stored_again(mem, store, user):
     assert texts(await store.get_messages("s", status=None)) == ["Be kind.", "one", "two"]
 
 
+async def test_a_whole_history_that_the_window_has_cut_is_not_stored_again(mem, store, user):
+    await store.add_messages("s", [system("Be kind."), user("one"), user("two")])
+    await store.archive_oldest_messages("s", 2)
+    written = mem.stats().versions
+    await store.set_messages("s", [system("Be kind."), user("one"), user("two"), user("three")])
+    assert mem.stats().versions == written + 1
+    assert texts(await store.get_messages("s")) == ["Be kind.", "two", "three"]
+    await store.set_messages("s", [user("two")])
+    await store.set_messages("s", [user("two"), user("four")])
+    assert texts(await store.get_messages("s")) == ["two", "four"]
+    assert await store.count_messages("s", status=None) == 6
+
+
 async def test_replacing_is_one_transaction(store, user):
     await store.add_message("s", user("precious"))
     with pytest.raises(InvalidValueError):
@@ -276,6 +289,21 @@ async def test_large_messages_of_two_branches_come_together(mem, store):
     await store.add_message("s", other)
     experiment.merge()
     assert await store.get_messages("s") == [one, other]
+
+
+async def test_a_message_without_all_its_pieces_is_an_error(mem, store, user):
+    await store.add_messages("s", [user("before"), ODD["a tool that said 1 MB"]])
+    piece = mem.list("chat-parts/s", memory_type="message")[1]
+    mem.delete(piece.entity_path, piece.key)
+    with pytest.raises(InvalidValueError, match=r"1 of its .* pieces are missing"):
+        await store.get_messages("s")
+
+
+@pytest.mark.parametrize("value", [5, "text", ["a"], {"role": "nobody", "blocks": []}, {"blocks": 5}])
+async def test_what_is_no_message_is_an_error(mem, store, value):
+    mem.write("chat/s", "1", value, memory_type="message")
+    with pytest.raises(InvalidValueError, match="no chat message"):
+        await store.get_messages("s")
 
 
 async def test_a_message_that_is_refused_takes_no_other_along(store, call, answer, user):

@@ -89,8 +89,8 @@ class AMFSChatStore(AsyncDBChatStore):
         if status is MessageStatus.ACTIVE:
             await self.append(key, messages)
         elif messages:
-            active, added = self.standing(key), list(map(to_message, messages))
-            added = self.conversation(key).archived_additions(active, added, before_active=bool(active.entries))
+            active, new = self.standing(key), list(map(to_message, messages))
+            added = self.conversation(key).archived_additions(active, new, before_active=bool(active.entries))
             await self._apply(key, added, active.branch)
 
     async def set_messages(
@@ -99,20 +99,19 @@ class AMFSChatStore(AsyncDBChatStore):
         """Make these the active messages (or the archived ones) of a session, in one transaction.
 
         Nothing is erased: those that stood before are archived, system messages too. If the new ones begin with all
-        that are active, only the others are added.
+        that are active, or with all since the last that were set, only the others are added.
         """
         conversation, standing = self.conversation(key), self.standing(key)
-        new, known = list(map(to_message, messages)), [entry.value for entry in standing.entries]
+        new = list(map(to_message, messages))
         if status is MessageStatus.ARCHIVED:
             clearing = self._clearing(standing, key)
             added = conversation.archived_additions(standing, new, before_active=False)
             await self._apply(key, added or clearing, standing.branch)
-        elif [message.value for message in new[: len(known)]] == known:
-            added = conversation.additions(standing.branch, new[len(known) :])
-            await self._apply(key, added, standing.branch)
-        else:
-            added = conversation.additions(standing.branch, new)
-            await self._apply(key, [*self._clearing(standing, key), *added], standing.branch)
+            return
+        known = self._known(standing, key, new)
+        clearing = [] if known is not None else self._clearing(standing, key)
+        added = conversation.additions(standing.branch, new[known or 0 :])
+        await self._apply(key, [*clearing, *added], standing.branch)
 
     async def delete_message(self, key: str, idx: int) -> ChatMessage | None:
         """Delete the message at a position counted from the oldest, archived ones included, and return it."""
@@ -191,6 +190,15 @@ class AMFSChatStore(AsyncDBChatStore):
         """Carry out a batch in the name of whoever acts here."""
         with acting(self._verbs, key) as memory:
             return await memory.apply(operations, branch=branch)
+
+    def _known(self, active: Standing, key: str, new: Sequence[Message]) -> int | None:
+        """Return how many messages stand already as the beginning of the conversation, None if others begin it."""
+        everything = self.conversation(key).standing(active.branch).since_cleared() if active.boundary else active
+        for standing in (active, everything):
+            known = [entry.value for entry in standing.entries]
+            if [message.value for message in new[: len(known)]] == known:
+                return len(known)
+        return None
 
     def _clearing(self, active: Standing, key: str) -> list[Operation]:
         if not active.entries:

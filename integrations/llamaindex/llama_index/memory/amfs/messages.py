@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
@@ -54,11 +55,18 @@ def from_value(value: Any) -> ChatMessage:
     """Return the message that a value stands for, a new one each time.
 
     A block that this version of LlamaIndex does not know is shown as a text that says so; the stored value stays.
+
+    Raises:
+        InvalidValueError: It stands for no message; something else was written under its path.
     """
     try:
         return ChatMessage.model_validate(value)
-    except ValidationError:
-        return ChatMessage.model_validate({**value, "blocks": list(_known(value.get("blocks", [])))})
+    except ValidationError as error:
+        blocks = value.get("blocks") if isinstance(value, dict) else None
+        with suppress(ValidationError):
+            if isinstance(blocks, list):
+                return ChatMessage.model_validate({**value, "blocks": list(_known(blocks))})
+        raise InvalidValueError("this entry is no chat message; something else was written under its path") from error
 
 
 def _known(blocks: Iterable[Any]) -> Iterable[Any]:
